@@ -1,0 +1,5 @@
+"""The command ``sage``."""
+
+
+def main() -> None:
+    raise SystemExit("not yet")

@@ -1,0 +1,49 @@
+"""What every section of the configuration tree is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys are refused, values are checked and cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def result_hash(self) -> str:
+        """Sixteen hex digits over the fields that can change a result (see :func:`setting`)."""
+        text = json.dumps(_result_fields(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def setting(default: Any, description: str, *, affects_result: bool = True, **bounds: Any) -> Any:
+    """A field with a default, one described sentence with its unit, and bounds (``ge``, ``le``, …).
+
+    Settings that only change speed, politeness or secrets (``affects_result=False``) stay out of the
+    config hash, so that turning them does not redo finished work.
+    """
+    extra = {} if affects_result else {"affects_result": False}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+def subsection(kind: type[Section]) -> Any:
+    """A nested section with its own defaults."""
+    return Field(default_factory=kind, description=(kind.__doc__ or "").strip().split("\n")[0])
+
+
+def _result_fields(section: BaseModel) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("affects_result") is False:
+            continue
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            fields[name] = _result_fields(value)
+        else:
+            fields[name] = section.model_dump(mode="json", include={name})[name]
+    return fields

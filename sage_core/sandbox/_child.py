@@ -1,0 +1,71 @@
+"""The child's side of :mod:`sage_core.sandbox`: bind its life to the parent's, set limits, work, reply."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from sage_core.errors import SageError
+from sage_core.types import Reason
+
+
+def main(argv: list[str]) -> int:
+    _die_with_parent()
+    if argv[0] == "call":
+        return _call(Path(argv[1]), Path(argv[2]))
+    cpu_s, file_mb = int(argv[1]), int(argv[2])
+    if cpu_s:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
+    if file_mb:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_mb << 20, file_mb << 20))
+    command = argv[argv.index("--") + 1 :]
+    os.execvp(command[0], command)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, so that ``kill -9`` leaves no orphans."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() == 1:
+            os._exit(1)
+
+
+def _call(request: Path, reply: Path) -> int:
+    wanted = json.loads(request.read_text())
+    module, _, name = wanted["function"].partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+        answer: dict[str, Any] = {"result": function(**wanted["arguments"])}
+    except SageError as error:
+        answer = {"error": _described(error, str(error), error.reason, error.retryable)}
+    except MemoryError as error:
+        message = f"{wanted['function']} ran out of memory"
+        answer = {"error": _described(error, message, Reason.MEMORY_LIMIT, False)}
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = Reason.DISK_FULL if full else Reason.INTERNAL_ERROR
+        traceback.print_exc()
+        answer = {"error": _described(error, f"{type(error).__name__}: {error}", reason, full)}
+    partial = reply.with_suffix(".partial")
+    partial.write_text(json.dumps(answer))
+    partial.rename(reply)
+    return 0
+
+
+def _described(error: BaseException, message: str, reason: Reason, retryable: bool) -> dict[str, Any]:
+    kind = type(error).__name__
+    return {"kind": kind, "message": message, "reason": reason.value, "retryable": retryable}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""Start a child process, watch its time and memory, end its whole process group when it oversteps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from sage_core.errors import MediaError, SageError, SandboxError
+from sage_core.types import Reason
+
+_POLL_S = 0.05
+_LOG_TAIL_BYTES = 8_000
+_CHILD = "sage_core.sandbox._child"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child process may use.
+
+    Attributes:
+        wall_s: seconds on the clock before the whole process group is killed.
+        memory_mb: resident memory, in MiB, summed over the child and its descendants.
+        cpu_s: CPU seconds of one process (``RLIMIT_CPU``); None for no limit of its own.
+        file_mb: largest file that it may write, in MiB (``RLIMIT_FSIZE``); None for no limit.
+        threads: what ``OMP_NUM_THREADS`` and its kin are set to.
+    """
+
+    wall_s: float
+    memory_mb: int = 2048
+    cpu_s: int | None = None
+    file_mb: int | None = None
+    threads: int = 1
+
+
+def call(function: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
+    """Run ``module:function(**arguments)`` in a fresh Python child and return its result.
+
+    Arguments and result travel as JSON. A :class:`SageError` raised in the child is raised here again
+    with its reason; any other exception becomes one with the child's message.
+
+    Raises:
+        SandboxError: time limit, memory limit, or death by a signal, with the last lines of its log.
+    """
+    with tempfile.TemporaryDirectory(prefix="sage-call-") as folder:
+        request, reply = Path(folder, "request.json"), Path(folder, "reply.json")
+        request.write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
+        argv = [sys.executable, "-m", _CHILD, "call", str(request), str(reply)]
+        status, log = _watch(argv, limits, what=function)
+        if not reply.exists():
+            raise _died(function, status, log)
+        answer = json.loads(reply.read_text())
+    if "error" in answer:
+        raise _rebuilt(answer["error"])
+    return answer["result"]
+
+
+def run(argv: Sequence[str], limits: Limits, *, env: Mapping[str, str] | None = None) -> str:
+    """Run a program to its end under limits and return its log (stdout and stderr, last 8 kB).
+
+    Raises:
+        SandboxError: time or memory limit, death by a signal, or an exit status other than 0; the
+            message holds the end of the log.
+    """
+    wrapped = [sys.executable, "-m", _CHILD, "exec", *_rlimit_flags(limits), "--", *argv]
+    status, log = _watch(wrapped, limits, what=Path(argv[0]).name, env=env)
+    if status != 0:
+        raise _died(Path(argv[0]).name, status, log)
+    return log
+
+
+def _rlimit_flags(limits: Limits) -> list[str]:
+    return [str(limits.cpu_s or 0), str(limits.file_mb or 0)]
+
+
+def _watch(
+    argv: Sequence[str], limits: Limits, *, what: str, env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(limits, env),
+        )
+        try:
+            _wait(child, limits, what, log)
+        finally:
+            _kill_group(child)
+        return child.returncode, _tail(log)
+
+
+def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + limits.wall_s
+    pause = _POLL_S / 10
+    while child.poll() is None:
+        if time.monotonic() > deadline:
+            _kill_group(child)
+            raise SandboxError(
+                f"{what} ran past its time limit of {limits.wall_s:g} s and was stopped. {_tail(log)}",
+                reason=Reason.TIME_LIMIT,
+            )
+        used = _resident_mb(child.pid)
+        if used > limits.memory_mb:
+            _kill_group(child)
+            raise SandboxError(
+                f"{what} used {used:.0f} MiB of memory, over its limit of {limits.memory_mb} MiB, "
+                f"and was stopped. {_tail(log)}",
+                reason=Reason.MEMORY_LIMIT,
+            )
+        try:
+            child.wait(pause)
+        except subprocess.TimeoutExpired:
+            pause = min(_POLL_S, pause * 2)
+
+
+def _resident_mb(pid: int) -> float:
+    import psutil
+
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            try:
+                total += process.memory_info().rss
+            except psutil.Error:
+                continue
+    except psutil.Error:
+        return 0.0
+    return total / 2**20
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child's whole session, also what it left behind after ending by itself."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    child.wait()
+
+
+def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str]:
+    threads = str(limits.threads)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, threads), **(env or {})}
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+    return log.read().decode(errors="replace").strip()
+
+
+def _died(what: str, status: int, log: str) -> SandboxError:
+    if status in (-signal.SIGXCPU, -signal.SIGXFSZ):
+        reason = Reason.TIME_LIMIT if status == -signal.SIGXCPU else Reason.TOO_LARGE
+        return SandboxError(f"{what} hit its limit of {reason.value}. {log}", reason=reason)
+    if status < 0:
+        name = signal.Signals(-status).name
+        return SandboxError(f"{what} died of {name}. {log}", reason=Reason.CRASHED)
+    return SandboxError(f"{what} ended with status {status}. {log}", reason=Reason.CRASHED)
+
+
+def _rebuilt(error: dict[str, Any]) -> SageError:
+    kind = MediaError if error["kind"] == "MediaError" else SageError
+    return kind(error["message"], reason=Reason(error["reason"]), retryable=error["retryable"])
