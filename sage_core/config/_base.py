@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Section(BaseModel):
@@ -26,7 +26,7 @@ def setting(default: Any, description: str, *, affects_result: bool = True, **bo
     Settings that only change speed, politeness or secrets (``affects_result=False``) stay out of the
     config hash, so that turning them does not redo finished work.
     """
-    extra = {} if affects_result else {"affects_result": False}
+    extra: dict[str, JsonValue] = {} if affects_result else {"affects_result": False}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 

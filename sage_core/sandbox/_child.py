@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sage_core.errors import SageError
 from sage_core.types import Reason
@@ -22,13 +22,15 @@ def main(argv: list[str]) -> int:
     _die_with_parent()
     if argv[0] == "call":
         return _call(Path(argv[1]), Path(argv[2]))
-    cpu_s, file_mb = int(argv[1]), int(argv[2])
+    _become(argv[argv.index("--") + 1 :], cpu_s=int(argv[1]), file_mb=int(argv[2]))
+
+
+def _become(command: list[str], *, cpu_s: int, file_mb: int) -> NoReturn:
     if cpu_s:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     if file_mb:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_mb << 20, file_mb << 20))
-    command = argv[argv.index("--") + 1 :]
-    os.execvp(command[0], command)
+    os.execvp(command[0], command)  # noqa: S606  (a list, never a shell string)
 
 
 def _die_with_parent() -> None:
@@ -51,7 +53,7 @@ def _call(request: Path, reply: Path) -> int:
     except MemoryError as error:
         message = f"{wanted['function']} ran out of memory"
         answer = {"error": _described(error, message, Reason.MEMORY_LIMIT, False)}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, the parent hears of it)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = Reason.DISK_FULL if full else Reason.INTERNAL_ERROR
         traceback.print_exc()
@@ -62,7 +64,9 @@ def _call(request: Path, reply: Path) -> int:
     return 0
 
 
-def _described(error: BaseException, message: str, reason: Reason, retryable: bool) -> dict[str, Any]:
+def _described(
+    error: BaseException, message: str, reason: Reason, retryable: bool
+) -> dict[str, Any]:
     kind = type(error).__name__
     return {"kind": kind, "message": message, "reason": reason.value, "retryable": retryable}
 

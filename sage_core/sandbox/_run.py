@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +41,29 @@ class Limits:
     cpu_s: int | None = None
     file_mb: int | None = None
     threads: int = 1
+
+
+@dataclass
+class Usage:
+    """What the children started within :func:`metered` used, as the kernel accounted for it."""
+
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    """The largest single process."""
+
+
+_usage: ContextVar[Usage | None] = ContextVar("usage", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Usage]:
+    """Add up what the children started inside the block, by this thread, use."""
+    usage = Usage()
+    token = _usage.set(usage)
+    try:
+        yield usage
+    finally:
+        _usage.reset(token)
 
 
 def call(function: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
@@ -77,6 +102,11 @@ def run(argv: Sequence[str], limits: Limits, *, env: Mapping[str, str] | None = 
     return log
 
 
+def tied_to_parent(argv: Sequence[str]) -> list[str]:
+    """The command line that runs a program which is killed when the process that started it dies."""
+    return [sys.executable, "-m", _CHILD, "exec", "0", "0", "--", *argv]
+
+
 def _rlimit_flags(limits: Limits) -> list[str]:
     return [str(limits.cpu_s or 0), str(limits.file_mb or 0)]
 
@@ -103,7 +133,7 @@ def _watch(
 def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + limits.wall_s
     pause = _POLL_S / 10
-    while child.poll() is None:
+    while not _ended(child):
         if time.monotonic() > deadline:
             _kill_group(child)
             raise SandboxError(
@@ -118,10 +148,23 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[byt
                 f"and was stopped. {_tail(log)}",
                 reason=Reason.MEMORY_LIMIT,
             )
-        try:
-            child.wait(pause)
-        except subprocess.TimeoutExpired:
-            pause = min(_POLL_S, pause * 2)
+        time.sleep(pause)
+        pause = min(_POLL_S, pause * 2)
+
+
+def _ended(child: subprocess.Popen[bytes], flags: int = os.WNOHANG) -> bool:
+    """Reap the child if it has ended, and account for what it used (``Popen`` would throw that away)."""
+    if child.returncode is not None:
+        return True
+    pid, status, used = os.wait4(child.pid, flags)
+    if pid == 0:
+        return False
+    child.returncode = os.waitstatus_to_exitcode(status)
+    meter = _usage.get()
+    if meter is not None:
+        meter.cpu_s += used.ru_utime + used.ru_stime
+        meter.peak_mb = max(meter.peak_mb, used.ru_maxrss / 1024)
+    return True
 
 
 def _resident_mb(pid: int) -> float:
@@ -142,11 +185,9 @@ def _resident_mb(pid: int) -> float:
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the child's whole session, also what it left behind after ending by itself."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-    child.wait()
+    _ended(child, flags=0)
 
 
 def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str]:

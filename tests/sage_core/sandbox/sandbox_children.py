@@ -1,0 +1,49 @@
+"""Functions for the sandbox's tests to run in a child."""
+
+import os
+import signal
+import time
+
+from sage_core.errors import MediaError
+from sage_core.types import Reason
+
+
+def double(value):
+    return {"value": 2 * value}
+
+
+def hang():
+    time.sleep(60)
+
+
+def grow():
+    blocks = []
+    while True:
+        blocks.append(bytearray(os.urandom(1 << 20)) * 16)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def refuse():
+    raise MediaError("no picture in x.mp4", reason=Reason.NOT_VIDEO)
+
+
+def stumble():
+    raise ValueError("seven")
+
+
+def burn():
+    total = 0
+    for i in range(3_000_000):
+        total += i
+    return total
+
+
+def leave_orphan(path):
+    import subprocess
+
+    child = subprocess.Popen(["sleep", "60"])
+    with open(path, "w") as file:
+        file.write(str(child.pid))
