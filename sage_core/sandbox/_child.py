@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     _die_with_parent()
     if argv[0] == "call":
         return _call(Path(argv[1]), Path(argv[2]))
-    _become(argv[argv.index("--") + 1 :], cpu_s=int(argv[1]), file_mb=int(argv[2]))
+    return _become(argv[argv.index("--") + 1 :], cpu_s=int(argv[1]), file_mb=int(argv[2]))
 
 
 def _become(command: list[str], *, cpu_s: int, file_mb: int) -> NoReturn:

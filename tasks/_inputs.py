@@ -1,0 +1,73 @@
+"""What a unit of work takes in: the events and artifacts of the stages before it, and their hash.
+
+The hash decides, with the config hash, whether a verdict still holds: when an earlier stage is redone
+and gives the same bytes, nothing after it is redone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_catalog import StageEvent, Workspace
+from sage_core.errors import SageError
+from sage_core.types import Artifact, Reason, Stage, Verdict
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of one item at one stage.
+
+    ``artifacts`` by the names that the stages before gave them (``video``, ``model``, …); ``details`` of
+    the event that made the item ready (for a clip: ``details["clip"]``).
+    """
+
+    item: str
+    source: str
+    parent: str | None
+    artifacts: dict[str, Artifact]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits over the artifacts' contents and the clip's frame plan."""
+        text = json.dumps(
+            [sorted(a.sha256 for a in self.artifacts.values()), self.details.get("clip")],
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def curate_inputs(ws: Workspace, video: str) -> Inputs:
+    """The fetched file of an accepted video: artifact ``video``."""
+    acquired = _accepted(ws, video, Stage.ACQUIRE)
+    artifacts = {"video": acquired.artifacts["video"]}
+    return Inputs(video, acquired.source, None, artifacts, acquired.details)
+
+
+def reconstruct_inputs(ws: Workspace, clip: str) -> Inputs:
+    """An accepted clip and its video's file: artifact ``video``, ``details["clip"]``."""
+    curated = _accepted(ws, clip, Stage.CURATE)
+    video = curated.parent or clip
+    artifacts = {"video": _accepted(ws, video, Stage.ACQUIRE).artifacts["video"]}
+    return Inputs(clip, curated.source, curated.parent, artifacts, curated.details)
+
+
+def assemble_inputs(ws: Workspace, clip: str) -> Inputs:
+    """A reconstructed clip: artifacts ``video`` and ``model``, ``details["clip"]``."""
+    before = reconstruct_inputs(ws, clip)
+    model = _accepted(ws, clip, Stage.RECONSTRUCT).artifacts["model"]
+    artifacts = {**before.artifacts, "model": model}
+    return Inputs(clip, before.source, before.parent, artifacts, before.details)
+
+
+def _accepted(ws: Workspace, item: str, stage: Stage) -> StageEvent:
+    event = ws.catalog.find(item, stage.value)
+    if event is None or event.verdict != Verdict.ACCEPTED.value:
+        raise SageError(
+            f"{item} has not been accepted by {stage.value}: run `sage {stage.value}` first",
+            reason=Reason.MISSING_INPUT,
+        )
+    return event
