@@ -1,0 +1,1 @@
+"""The DAG: one module a stage, the nightly chain, and the command ``sage``."""

@@ -1,0 +1,167 @@
+"""How every stage runs: plan from the catalog, work in parallel, tell the UI, end in an honest state."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import Task
+
+from data_catalog import Workspace
+from flows._progress import StageProgress
+from sage_core.types import Stage
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a stage's task."""
+
+    task: Task[..., Any]
+    arguments: dict[str, Any]
+    items: int = 1
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """How a stage ended: verdicts given now by kind and reason, items that had theirs before."""
+
+    stage: str
+    verdicts: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    done_before: int = 0
+    broken: list[str] = field(default_factory=list)
+    """Work that ended without a verdict (the catalog could not be written, say), in words."""
+
+    @property
+    def judged(self) -> int:
+        return sum(self.verdicts.values())
+
+    @property
+    def failed_share(self) -> float:
+        return self.verdicts.get("failed", 0) / self.judged if self.judged else 0.0
+
+    def within(self, max_failed_share: float) -> bool:
+        return not self.broken and self.failed_share <= max_failed_share
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def flow_run_id() -> str:
+    """The id of the flow run that is under way; kept with every event."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return str(run.id) if run else "no-flow"
+
+
+def lease_owner() -> str:
+    """Who holds a stage's lease: flow run, host and process."""
+    return f"{flow_run_id()}@{socket.gethostname()}:{os.getpid()}"
+
+
+def run_name(stage: str) -> Callable[[], str]:
+    """Names a flow run by stage and time, as people look for it in the UI."""
+    return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005  (their own clock)
+
+
+def run_jobs(
+    stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int
+) -> StageSummary:
+    """Submit every job, at most ``workers`` at a time, and count the verdicts as they come in."""
+    total = sum(job.items for job in jobs)
+    results: list[dict[str, Any]] = []
+    broken: list[str] = []
+    with StageProgress(stage.value, total) as bar:
+        tell = _ui_progress(stage, total)
+        with ThreadPoolTaskRunner(max_workers=workers) as runner:
+            futures = [runner.submit(job.task, job.arguments) for job in jobs]
+            for future in as_completed(futures):
+                for result in _results(future, broken):
+                    results.append(result)
+                    bar.advance(result)
+                tell(len(results))
+    return StageSummary(
+        stage=stage.value,
+        verdicts=dict(Counter(str(r["verdict"]) for r in results)),
+        reasons=dict(Counter(str(r["reason"]) for r in results if r["reason"])),
+        done_before=done_before,
+        broken=broken,
+    )
+
+
+def conclude(ws: Workspace, summary: StageSummary, max_failed_share: float) -> State[StageSummary]:
+    """Write the stage's artifacts for the UI and turn its summary into the flow run's final state."""
+    _publish_artifacts(ws, summary)
+    text = describe(summary)
+    if summary.within(max_failed_share):
+        return Completed(message=text, data=summary)
+    return Failed(message=text, data=summary)
+
+
+def describe(summary: StageSummary) -> str:
+    """One line: what was judged, how, and what was done before."""
+    if not summary.judged and not summary.broken:
+        return f"{summary.stage}: nothing to do ({summary.done_before} done before)"
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(summary.verdicts.items()))
+    broken = f", {len(summary.broken)} WITHOUT A VERDICT" if summary.broken else ""
+    return f"{summary.stage}: {verdicts}{broken} ({summary.done_before} done before)"
+
+
+def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, Any]]:
+    result = future.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        broken.append(f"{type(result).__name__}: {result}")
+        return []
+    return list(result) if isinstance(result, list) else [result]
+
+
+def _ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
+    """A progress artifact that is updated in steps of two percent: an update costs the server 10 ms."""
+    if total == 0:
+        return lambda _done: None
+    artifact = create_progress_artifact(progress=0.0, key=f"{stage.value}-progress")
+    step = max(1, total // 50)
+
+    def tell(done: int) -> None:
+        if done % step == 0 or done == total:
+            update_progress_artifact(artifact, progress=100.0 * done / total)
+
+    return tell
+
+
+def _publish_artifacts(ws: Workspace, summary: StageSummary) -> None:
+    lines = [f"# {summary.stage}", "", describe(summary), ""]
+    if summary.reasons:
+        lines += ["| reason | items |", "| --- | ---: |"]
+        lines += [f"| {reason} | {n} |" for reason, n in sorted(summary.reasons.items())]
+    lines += [f"- {line}" for line in summary.broken]
+    create_markdown_artifact("\n".join(lines), key=f"{summary.stage}-summary")
+    failures = ws.catalog.latest(summary.stage, verdict="failed")
+    if failures:
+        rows = [
+            {
+                "item": e.item,
+                "source": e.source,
+                "reason": e.reason,
+                "attempt": e.attempt,
+                "message": e.message.split("\n")[0][:300],
+                "again": f"sage {summary.stage} --workspace {ws.root} --retry failed --item {e.item}",
+            }
+            for e in failures[:500]
+        ]
+        create_table_artifact(rows, key=f"{summary.stage}-failures")

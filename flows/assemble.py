@@ -1,0 +1,60 @@
+"""assemble: reconstructed clips → Parquet shards."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from data_catalog import Workspace
+from flows._stage import (
+    Job,
+    StageSummary,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    run_jobs,
+    run_name,
+)
+from sage_core.config import SageConfig
+from sage_core.types import Stage
+from tasks._plan import Retry, Selection, plan_assemble
+from tasks.assemble import assemble_shard
+
+
+@flow(name="assemble", flow_run_name=run_name("assemble"))
+def assemble(
+    workspace: str,
+    config: SageConfig | None = None,
+    retry: Retry = Retry.NONE,
+    items: list[str] | None = None,
+) -> State[StageSummary]:
+    """Write every reconstructed clip that is not in a shard yet into new shards, in order of ids.
+
+    Args:
+        workspace: the workspace's folder.
+        config: settings; the defaults are the paper's.
+        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        items: only these clips, or the clips of these videos (ids).
+    """
+    config = config or SageConfig()
+    ws = Workspace.open(workspace)
+    with ws.catalog.lease(Stage.ASSEMBLE.value, lease_owner()):
+        plan = plan_assemble(ws, config, Selection.of(retry, items))
+        run = flow_run_id()
+        clips = [i.item for i in plan.missing]
+        jobs = [
+            Job(
+                assemble_shard,
+                {"workspace": workspace, "clips": group, "config": config, "run": run},
+                items=len(group),
+            )
+            for group in _groups(clips, config.assemble.clips_per_shard)
+        ]
+        summary = run_jobs(
+            Stage.ASSEMBLE, jobs, workers=config.run.workers, done_before=plan.done
+        )
+    return conclude(ws, summary, config.run.max_failed_share)
+
+
+def _groups(clips: list[str], size: int) -> list[list[str]]:
+    return [clips[start : start + size] for start in range(0, len(clips), size)]

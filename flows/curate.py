@@ -1,0 +1,54 @@
+"""curate: fetched videos → clips worth reconstructing."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from data_catalog import Workspace
+from flows._stage import (
+    Job,
+    StageSummary,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    run_jobs,
+    run_name,
+)
+from sage_core.config import SageConfig
+from sage_core.types import Stage
+from tasks._plan import Retry, Selection, plan_curate
+from tasks.curate import curate_video
+
+
+@flow(name="curate", flow_run_name=run_name("curate"))
+def curate(
+    workspace: str,
+    config: SageConfig | None = None,
+    retry: Retry = Retry.NONE,
+    items: list[str] | None = None,
+) -> State[StageSummary]:
+    """Judge every fetched video that has no verdict yet, and cut the good ones into clips.
+
+    Args:
+        workspace: the workspace's folder.
+        config: settings; the defaults are the paper's.
+        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        items: only these items (ids).
+    """
+    config = config or SageConfig()
+    ws = Workspace.open(workspace)
+    with ws.catalog.lease(Stage.CURATE.value, lease_owner()):
+        plan = plan_curate(ws, config, Selection.of(retry, items))
+        run = flow_run_id()
+        jobs = [
+            Job(
+                curate_video,
+                {"workspace": workspace, "item": i.item, "config": config, "run": run},
+            )
+            for i in plan.missing
+        ]
+        summary = run_jobs(
+            Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done
+        )
+    return conclude(ws, summary, config.run.max_failed_share)

@@ -1,0 +1,54 @@
+"""reconstruct: clips → sparse models with a pose for every frame that may be sampled."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from data_catalog import Workspace
+from flows._stage import (
+    Job,
+    StageSummary,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    run_jobs,
+    run_name,
+)
+from sage_core.config import SageConfig
+from sage_core.types import Stage
+from tasks._plan import Retry, Selection, plan_reconstruct
+from tasks.reconstruct import reconstruct_clip
+
+
+@flow(name="reconstruct", flow_run_name=run_name("reconstruct"))
+def reconstruct(
+    workspace: str,
+    config: SageConfig | None = None,
+    retry: Retry = Retry.NONE,
+    items: list[str] | None = None,
+) -> State[StageSummary]:
+    """Run COLMAP and the gate on every accepted clip that has no verdict yet.
+
+    Args:
+        workspace: the workspace's folder.
+        config: settings; the defaults are the paper's.
+        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        items: only these items (ids).
+    """
+    config = config or SageConfig()
+    ws = Workspace.open(workspace)
+    with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
+        plan = plan_reconstruct(ws, config, Selection.of(retry, items))
+        run = flow_run_id()
+        jobs = [
+            Job(
+                reconstruct_clip,
+                {"workspace": workspace, "item": i.item, "config": config, "run": run},
+            )
+            for i in plan.missing
+        ]
+        summary = run_jobs(
+            Stage.RECONSTRUCT, jobs, workers=config.run.workers, done_before=plan.done
+        )
+    return conclude(ws, summary, config.run.max_failed_share)
