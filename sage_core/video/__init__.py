@@ -1,0 +1,1 @@
+"""Video files: reading their frames, and what their headers say."""
