@@ -76,12 +76,10 @@ def lease_owner() -> str:
 
 def run_name(stage: str) -> Callable[[], str]:
     """Names a flow run by stage and time, as people look for it in the UI."""
-    return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005  (their own clock)
+    return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"
 
 
-def run_jobs(
-    stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int
-) -> StageSummary:
+def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int) -> StageSummary:
     """Submit every job, at most ``workers`` at a time, and count the verdicts as they come in."""
     total = sum(job.items for job in jobs)
     results: list[dict[str, Any]] = []

@@ -50,9 +50,7 @@ def assemble(
             )
             for group in _groups(clips, config.assemble.clips_per_shard)
         ]
-        summary = run_jobs(
-            Stage.ASSEMBLE, jobs, workers=config.run.workers, done_before=plan.done
-        )
+        summary = run_jobs(Stage.ASSEMBLE, jobs, workers=config.run.workers, done_before=plan.done)
     return conclude(ws, summary, config.run.max_failed_share)
 
 

@@ -1,5 +1,308 @@
-"""The command ``sage``."""
+"""The command ``sage``: run the DAG or one stage, look at what came of it, serve it every night."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from flows import _show
+from sage_core import __version__
+from sage_core.config import SageConfig, load_config
+from sage_core.errors import ConfigError, SageError
+from sage_core.types import Stage, Verdict
+from tasks._plan import Retry
+
+app = typer.Typer(
+    name="sage",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Mine Internet video into 3D training data, and adapt 3D geometric foundation models with it."
+        "\n\n[bold]A first run[/]\n\n"
+        "  sage demo                                  everything, on videos that it makes itself\n\n"
+        "  sage run --workspace ws VIDEO_OR_URL …     all six stages on yours\n\n"
+        "  sage status --workspace ws                 what came of it\n\n"
+        "  sage items --workspace ws --verdict failed which failed, and why\n\n"
+        "  sage run --workspace ws --retry failed     try those again\n\n"
+        "Stages, in order: acquire, curate, reconstruct, assemble, adapt, evaluate. Each is a command "
+        "too, does only what is missing, and can be killed and run again at any time."
+    ),
+)
+config_app = typer.Typer(no_args_is_help=True, help="Show the settings and what they mean.")
+shards_app = typer.Typer(no_args_is_help=True, help="Check and look into Parquet shards.")
+app.add_typer(config_app, name="config")
+app.add_typer(shards_app, name="shards")
+
+OK, MANY_FAILED, WRONG_USAGE = 0, 1, 2
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="SAGE_WORKSPACE", help="The folder that holds everything."
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", "-c", help="A YAML file, or a preset: demo, mvdust3r, vggt."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="One setting, e.g. curate.min_duration_s=5. Repeatable."),
+]
+RetryOption = Annotated[
+    Retry,
+    typer.Option(help="none: what is missing; failed: also what failed; all: everything selected."),
+]
+ItemOption = Annotated[
+    list[str] | None,
+    typer.Option("--item", "-i", help="Only this item (or the clips of this video). Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+SourcesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help=(
+            "Video URLs, playlists, channels; video files or folders of them; image folders; source "
+            "lists (.txt, .csv, .parquet, RealEstate10K text files). None: what the workspace has."
+        ),
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def run(
+    workspace: WorkspaceOption,
+    sources: SourcesArgument = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Only these, comma-separated, e.g. curate,reconstruct.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry: RetryOption = Retry.NONE,
+    item: ItemOption = None,
+) -> None:
+    """Run the stages in order: what has its verdict already is not done again.
+
+    Ends with 0 when every item has a verdict, 1 when more failed than run.max_failed_share allows,
+    2 on wrong usage.
+    """
+    _run(workspace, sources or [], _stages(stages), _config(config, set_), retry, item)
+
+
+def _stage_command(stage: Stage, text: str) -> None:
+    if stage is Stage.ACQUIRE:
+
+        def acquire_command(
+            workspace: WorkspaceOption,
+            sources: SourcesArgument = None,
+            config: ConfigOption = None,
+            set_: SetOption = None,
+            retry: RetryOption = Retry.NONE,
+            item: ItemOption = None,
+        ) -> None:
+            _run(workspace, sources or [], [stage], _config(config, set_), retry, item)
+
+        app.command(stage.value, help=text)(acquire_command)
+        return
+
+    def command(
+        workspace: WorkspaceOption,
+        config: ConfigOption = None,
+        set_: SetOption = None,
+        retry: RetryOption = Retry.NONE,
+        item: ItemOption = None,
+    ) -> None:
+        _run(workspace, [], [stage], _config(config, set_), retry, item)
+
+    app.command(stage.value, help=text)(command)
+
+
+_stage_command(Stage.ACQUIRE, "Fetch videos and check that they are what they say.")
+_stage_command(Stage.CURATE, "Judge fetched videos; cut the good ones into clips.")
+_stage_command(Stage.RECONSTRUCT, "COLMAP on each clip, a quality gate, a pose for every frame.")
+_stage_command(Stage.ASSEMBLE, "Write reconstructed clips into Parquet shards.")
+_stage_command(Stage.ADAPT, "Fine-tune the model on the shards (checkpoints; resumes).")
+_stage_command(Stage.EVALUATE, "Measure base and adapted model side by side.")
+
+
+@app.command()
+def serve(
+    workspace: WorkspaceOption,
+    sources: SourcesArgument = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    cron: Annotated[str, typer.Option(help="When `nightly` runs, as a cron line.")] = "0 2 * * *",
+    timezone: Annotated[str, typer.Option(help="Time zone of the cron line.")] = "UTC",
+    port: Annotated[int, typer.Option(help="Port of our own server, on loopback.")] = 4200,
+) -> None:
+    """Serve the Prefect UI and one deployment a stage, with `nightly` on a schedule. Ctrl-C stops it.
+
+    Uses the server that PREFECT_API_URL names, else its own with a SQLite database in the workspace.
+    """
+    from flows._serve import serve_deployments
+
+    settings = _config(config, set_)
+    _teach(
+        lambda: serve_deployments(
+            workspace.resolve(), sources or [], settings, cron, timezone, port
+        )
+    )
+
+
+@app.command()
+def status(workspace: WorkspaceOption, json_: JsonOption = False) -> None:
+    """Show the funnel: items per stage and verdict, with reasons."""
+    _teach(lambda: _show.status(_existing(workspace), as_json=json_))
+
+
+@app.command()
+def items(
+    workspace: WorkspaceOption,
+    stage: Annotated[Stage | None, typer.Option(help="Only this stage.")] = None,
+    verdict: Annotated[Verdict | None, typer.Option(help="Only this verdict.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only this reason code.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List items with their latest verdict, reason and figures."""
+    _teach(lambda: _show.items(_existing(workspace), stage, verdict, reason, as_json=json_))
+
+
+@app.command()
+def reasons() -> None:
+    """List every reason code and what it means."""
+    _show.reasons()
+
+
+@app.command()
+def report(
+    workspace: WorkspaceOption,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+) -> None:
+    """Write the report: one HTML file that needs no network."""
+    from flows.report import write_report
+
+    _teach(lambda: print(write_report(_existing(workspace), out)))
+
+
+@app.command()
+def demo(
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Where.")] = Path("demo"),
+) -> None:
+    """Show the whole thing: render videos, serve them over HTTP, mine them, adapt, evaluate, report."""
+    from flows.demo import run_demo
+
+    raise typer.Exit(_teach(lambda: run_demo(workspace.resolve())))
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Print every setting's value after preset, file and --set, as YAML with the stages' hashes."""
+    _show.config(_config(config, set_))
+
+
+@config_app.command("schema")
+def config_schema(json_: JsonOption = False) -> None:
+    """Explain every setting: type, default, bounds, meaning."""
+    _show.schema(as_json=json_)
+
+
+@shards_app.command("validate")
+def shards_validate(
+    paths: Annotated[list[Path], typer.Argument(help="Shard files, or folders of them.")],
+) -> None:
+    """Check shards row by row: schema version, images, poses, anchors. Ends with 1 on a problem."""
+    if not _teach(lambda: _show.shards_validate(paths)):
+        raise typer.Exit(MANY_FAILED)
+
+
+@shards_app.command("inspect")
+def shards_inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Shard files, or folders of them.")],
+    draw: Annotated[Path | None, typer.Option(help="Draw a frame with its anchors here.")] = None,
+) -> None:
+    """Show what shards hold: clips, frames, anchors, trajectories."""
+    _teach(lambda: _show.shards_inspect(paths, draw))
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
 
 
 def main() -> None:
-    raise SystemExit("not yet")
+    """The entry point of the command ``sage``."""
+    app()
+
+
+def _run(
+    workspace: Path,
+    sources: list[str],
+    stages: list[Stage],
+    config: SageConfig,
+    retry: Retry,
+    item: list[str] | None,
+) -> None:
+    from flows._run import run_in_workspace
+
+    if not sources and not (workspace / "catalog").exists():
+        _usage(
+            f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
+        )
+    work = lambda: run_in_workspace(workspace.resolve(), sources, stages, config, retry, item)  # noqa: E731
+    raise typer.Exit(OK if _teach(work) else MANY_FAILED)
+
+
+def _stages(text: str | None) -> list[Stage]:
+    if text is None:
+        return list(Stage)
+    try:
+        chosen = {Stage(name.strip()) for name in text.split(",") if name.strip()}
+    except ValueError as error:
+        _usage(f"{error}: stages are {', '.join(Stage)}")
+    return [stage for stage in Stage if stage in chosen]
+
+
+def _config(file: str | None, overrides: list[str] | None) -> SageConfig:
+    try:
+        return load_config(file, overrides or ())
+    except ConfigError as error:
+        _usage(str(error))
+
+
+def _existing(workspace: Path) -> Path:
+    if not (workspace / "catalog").exists():
+        _usage(
+            f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
+        )
+    return workspace.resolve()
+
+
+def _teach(work: Any) -> Any:
+    """Run; an error that SAGE foresaw becomes its message and an exit status, not a traceback."""
+    try:
+        return work()
+    except ConfigError as error:
+        _usage(str(error))
+    except SageError as error:
+        Console(stderr=True).print(f"[red]sage: {error.reason.value}:[/] {error}", highlight=False)
+        raise typer.Exit(MANY_FAILED) from error
+
+
+def _usage(message: str) -> Any:
+    Console(stderr=True).print(f"[red]sage:[/] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(WRONG_USAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,7 +48,5 @@ def curate(
             )
             for i in plan.missing
         ]
-        summary = run_jobs(
-            Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done
-        )
+        summary = run_jobs(Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done)
     return conclude(ws, summary, config.run.max_failed_share)

@@ -1,0 +1,83 @@
+"""nightly: the six stages in order, each as a flow of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed, Failed, State
+
+from flows._stage import StageSummary, describe, run_name
+from flows.acquire import acquire
+from flows.adapt import adapt
+from flows.assemble import assemble
+from flows.curate import curate
+from flows.evaluate import evaluate
+from flows.reconstruct import reconstruct
+from sage_core.config import SageConfig
+from sage_core.types import Stage
+from tasks._plan import Retry
+
+FLOWS: dict[Stage, Any] = {
+    Stage.ACQUIRE: acquire,
+    Stage.CURATE: curate,
+    Stage.RECONSTRUCT: reconstruct,
+    Stage.ASSEMBLE: assemble,
+    Stage.ADAPT: adapt,
+    Stage.EVALUATE: evaluate,
+}
+
+
+@flow(name="nightly", flow_run_name=run_name("nightly"))
+def nightly(
+    workspace: str,
+    sources: list[str] | None = None,
+    config: SageConfig | None = None,
+    stages: list[Stage] | None = None,
+    retry: Retry = Retry.NONE,
+    items: list[str] | None = None,
+) -> State[list[StageSummary]]:
+    """Run the stages in order; a stage with failures does not stop the next from taking what is good.
+
+    Args:
+        workspace: the workspace's folder.
+        sources: URLs, playlists, files, folders, source lists; none: what the workspace has.
+        config: settings; the defaults are the paper's.
+        stages: only these; none: all six.
+        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        items: only these items (ids).
+    """
+    config = config or SageConfig()
+    summaries = []
+    for stage in stages or list(Stage):
+        arguments: dict[str, Any] = {
+            "workspace": workspace,
+            "config": config,
+            "retry": retry,
+            "items": items,
+        }
+        if stage is Stage.ACQUIRE:
+            arguments["sources"] = sources or []
+        summaries.append(_run_stage(stage, arguments))
+    text = "\n".join(f"- {describe(s)}" for s in summaries)
+    create_markdown_artifact(f"# Night\n\n{text}", key="night-summary")
+    if all(s.within(config.run.max_failed_share) for s in summaries):
+        return Completed(message="every item has a verdict", data=summaries)
+    return Failed(message=_what_went_wrong(summaries, config), data=summaries)
+
+
+def _run_stage(stage: Stage, arguments: dict[str, Any]) -> StageSummary:
+    state: State[Any] = FLOWS[stage](**arguments, return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, StageSummary):
+        return result
+    problem = f"{type(result).__name__}: {result}" if result is not None else str(state.message)
+    return StageSummary(stage=stage.value, broken=[problem])
+
+
+def _what_went_wrong(summaries: Sequence[StageSummary], config: SageConfig) -> str:
+    limit = config.run.max_failed_share
+    bad = [describe(s) for s in summaries if not s.within(limit)]
+    return f"more failed than run.max_failed_share = {limit:g} allows: {'; '.join(bad)}"
