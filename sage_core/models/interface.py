@@ -1,0 +1,142 @@
+"""What every geometric foundation model takes and gives here.
+
+A model's own rules (image range, pixel centres, axis order) end at its door: callers speak the
+project's conventions and never the model's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from sage_core.errors import ConfigError
+
+ConfidenceKind = Literal["one_plus_exp", "logit", "none"]
+ScaleKind = Literal["relative", "unit_mean", "metric"]
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Per-pixel splats as a head predicts them; their centres are the pointmap.
+
+    Lengths (``scales``) are in the units of the pointmap and unbounded: a head may predict negative
+    ones, which :func:`sage_core.losses.gaussian_scene` clamps before rendering.
+    """
+
+    opacities: Tensor
+    """[B, V, H, W] in 0..1."""
+    scales: Tensor
+    """[B, V, H, W, 3] standard deviations along the splat's own axes."""
+    rotations: Tensor
+    """[B, V, H, W, 4] unit quaternions, order w, x, y, z."""
+    colours: Tensor
+    """[B, V, H, W, 3·(degree + 1)²] spherical-harmonic coefficients."""
+
+
+@dataclass(frozen=True)
+class GeometryOutput:
+    """A model's answer, in float32."""
+
+    points: Tensor
+    """[B, V, H, W, 3] pointmaps of all views in the camera frame of view 0 (OpenCV axes)."""
+    conf: Tensor
+    """[B, V, H, W] confidence; what its numbers mean is ``conf_kind``. Rank it, do not compare models."""
+    conf_kind: ConfidenceKind
+    scale: ScaleKind
+    """``relative``: one unknown factor per sample; ``unit_mean``: trained to mean distance 1."""
+    gaussians: Gaussians | None = None
+    cam_from_world: Tensor | None = None
+    """[B, V, 3, 4] with the world being view 0's camera, for models that predict cameras."""
+    intrinsics: Tensor | None = None
+    """[B, V, 3, 3] in pixels, centres at +0.5, for models that predict cameras."""
+    depth: Tensor | None = None
+    """[B, V, H, W] z in each view's own camera, for models that predict depth."""
+
+
+class GeometricModel(nn.Module, ABC):
+    """Base of the models: N unposed images in, pixel-aligned points in view 0's frame out."""
+
+    patch_size: int
+    """Image sides must be multiples of this."""
+    min_views: int = 2
+    licence: str = "unknown"
+    """Licence of the weights, carried from checkpoint to checkpoint."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> GeometryOutput:
+        """Images [B, V, 3, H, W], RGB 0..1, view 0 being the reference."""
+
+    @abstractmethod
+    def group_of(self, name: str) -> str:
+        """The group (``encoder``, ``decoder``, a head, …) that a parameter or module belongs to."""
+
+    def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """All parameters by group, in definition order."""
+        groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        for name, parameter in self.named_parameters():
+            groups.setdefault(self.group_of(name), []).append((name, parameter))
+        return groups
+
+    def freeze(self, groups: Iterable[str] = ("gaussian_head",), *, batchnorm: bool = True) -> None:
+        """Train all groups but these, from now on and through every later ``train()``.
+
+        The defaults are SAGE's: the Gaussian head stays as it is, so that rendering can only be
+        improved by better geometry, and batch-norm layers keep normalising with their running
+        statistics, which the small batches of fine-tuning would spoil.
+
+        Raises:
+            ConfigError: no group of that name.
+        """
+        frozen, known = set(groups), self.parameter_groups()
+        if unknown := frozen - known.keys():
+            raise ConfigError(
+                f"cannot freeze {', '.join(sorted(unknown))}: this model's groups are "
+                f"{', '.join(known)}"
+            )
+        self._frozen_groups, self._batchnorm_frozen = frozen, batchnorm
+        for group, members in known.items():
+            for name, parameter in members:
+                parameter.requires_grad_(group not in frozen and name not in self._never_trained)
+        self.train(self.training)
+
+    _frozen_groups: set[str] = set()  # noqa: RUF012  replaced, never mutated
+    _batchnorm_frozen: bool = False
+    _never_trained: frozenset[str] = frozenset()
+    """Parameters that exist for the checkpoint's sake and take no part in the forward pass."""
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, except that what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            batchnorm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            if (batchnorm and self._batchnorm_frozen) or (
+                name and self.group_of(name) in self._frozen_groups
+            ):
+                module.training = False
+        return self
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse shapes that the model cannot take.
+
+        Raises:
+            ConfigError: not [B, V, 3, H, W], too few views, or sides that are no multiple of the patch.
+        """
+        if images.ndim != 5 or images.shape[2] != 3:
+            raise ConfigError(f"images must be [B, V, 3, H, W], got {list(images.shape)}")
+        views, height, width = images.shape[1], images.shape[3], images.shape[4]
+        if views < self.min_views:
+            raise ConfigError(f"this model needs {self.min_views} views or more, got {views}")
+        if height % self.patch_size or width % self.patch_size:
+            raise ConfigError(
+                f"images of {width}x{height} px: both sides must be multiples of the model's "
+                f"patch of {self.patch_size} px"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
