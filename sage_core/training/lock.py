@@ -1,0 +1,38 @@
+"""One trainer a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sage_core.errors import TrainingError
+from sage_core.types import Reason
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder; the system lets go of it when the holder dies, however it dies.
+
+    Raises:
+        TrainingError: another living process holds it; the message names process and host.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise TrainingError(
+                f"{folder} is being trained by {file.read().strip() or 'another process'}: "
+                "wait for it, or stop it",
+                reason=Reason.TRANSIENT,
+                retryable=True,
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
