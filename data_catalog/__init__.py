@@ -1,0 +1,28 @@
+"""What was judged, how, and what came of it: workspaces, their artifacts and their event log."""
+
+from data_catalog._catalog import Catalog
+from data_catalog._errors import CatalogError, LeaseHeld, LeaseLost, StoreError
+from data_catalog._lease import Lease
+from data_catalog._schema import StageEvent
+from data_catalog._snapshot import Snapshot
+from data_catalog._store import Store
+from data_catalog._workspace import Workspace
+from data_catalog.views import canonical, done, funnel, input_hash_of, items
+
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
+    "Snapshot",
+    "StageEvent",
+    "Store",
+    "StoreError",
+    "Workspace",
+    "canonical",
+    "done",
+    "funnel",
+    "input_hash_of",
+    "items",
+]

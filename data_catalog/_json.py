@@ -1,0 +1,50 @@
+"""JSON that any reader takes: numpy's numbers as numbers, not-a-number and infinities as words."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def dumps(data: Any, indent: int | None = None) -> str:
+    """Keys sorted, so that equal data give equal bytes.
+
+    JSON has no word for NaN and infinity: they become the strings ``"nan"``, ``"inf"``, ``"-inf"``.
+    """
+    separators = None if indent else (",", ":")
+
+    def text(value: Any) -> str:
+        return json.dumps(
+            value,
+            allow_nan=False,
+            default=_plain,
+            ensure_ascii=False,
+            indent=indent,
+            separators=separators,
+            sort_keys=True,
+        )
+
+    try:
+        return text(data)
+    except ValueError:
+        return text(_finite(data))
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and scalars of numpy and torch have ``tolist``; paths have a text."""
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

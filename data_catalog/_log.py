@@ -1,0 +1,258 @@
+"""The event log of one stage: immutable Parquet files in one folder, merged now and then.
+
+The folder holds
+    event-*.parquet             one for each append
+    part-<generation>-*.parquet events merged by a compaction
+    _generation-<number>.json   which parts count, and which event files they stand in for
+
+Readers take no lock. They read the newest generation's parts and the event files that it does not stand
+in for, then make sure that the generation is still there; if not, they start again. Compaction writes a
+new part, creates the next generation (which fails if another was faster), removes the old generation,
+and only then the files that it counted on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_catalog import _files, _json, _schema
+from data_catalog._errors import CatalogError
+from data_catalog._schema import StageEvent
+
+_LOOSE_LIMIT = 256
+_READ_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the files in the folder mean.
+
+    ``parts`` are the merged files with their row counts, oldest first; ``covers`` the files whose events
+    the newest part holds, to be ignored should they still be there.
+    """
+
+    number: int = 0
+    parts: tuple[tuple[str, int], ...] = ()
+    covers: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return _pointer(self.number)
+
+    def to_json(self) -> str:
+        return _json.dumps(asdict(self) | {"version": 1, "covers": sorted(self.covers)}, indent=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Generation:
+        data = json.loads(path.read_text())
+        parts = tuple((name, rows) for name, rows in data["parts"])
+        return cls(data["number"], parts, frozenset(data["covers"]))
+
+
+_NOTHING_YET = Generation()
+
+
+class StageLog:
+    """Appends to, reads and compacts the log of one stage. Not thread-safe: its catalog is."""
+
+    def __init__(self, stage: str, folder: Path, temporary: Path) -> None:
+        self.stage = stage
+        self.latest: dict[str, StageEvent] = {}
+        self._sequences: dict[str, int] = {}
+        self._folder = folder
+        self._temporary = temporary
+        self._seen: set[str] = set()
+
+    def append(self, events: Sequence[StageEvent]) -> list[StageEvent]:
+        """Write events as one file, numbered after all before them; call it with the stage locked."""
+        self._begin()
+        self.refresh()
+        numbered = self._numbered(events)
+        table = _schema.to_table(numbered)
+        self._write(table, f"event-{_files.fresh_name()}.parquet")
+        self.refresh()
+        if len(self._seen) > _LOOSE_LIMIT:
+            self.compact(whole=False)
+            self.refresh()
+        return numbered
+
+    def refresh(self) -> None:
+        """Take in the files that have come since the last time."""
+
+        def take_in(generation: Generation, names: list[str]) -> None:
+            self._recognise(generation)
+            for name in names:
+                if name not in self._seen:
+                    self._absorb(self._read(name))
+                    self._seen.add(name)
+            self._seen.intersection_update(names)
+
+        self._consistently(take_in)
+
+    def table(self) -> pa.Table:
+        """Every event of the log, once."""
+        tables: list[pa.Table] = []
+
+        def take_in(_: Generation, names: list[str]) -> None:
+            tables[:] = [self._read(name) for name in names]
+
+        self._consistently(take_in)
+        return pa.concat_tables(tables) if tables else _schema.SCHEMA.empty_table()
+
+    def compact(self, *, whole: bool) -> None:
+        """Merge the event files into a part, and parts with it: all, or those not much larger.
+
+        Merging a part only with at least half as many newer rows, an event is rewritten about log2(n)
+        times in its life. Call it with the stage locked.
+        """
+        current, loose = self._scan()
+        # What a compaction that was killed has left to do.
+        self._remove_generations_before(current.number)
+        self._remove(name for name in loose if name in current.covers)
+        loose = [name for name in loose if name not in current.covers]
+        tables = [self._read(name) for name in loose]
+        rows, kept = sum(table.num_rows for table in tables), list(current.parts)
+        merged: list[str] = []
+        while kept and (whole or kept[-1][1] < 2 * rows):
+            name, count = kept.pop()
+            merged.append(name)
+            rows += count
+        if not loose and len(merged) < 2:
+            return
+        table = pa.concat_tables([*(self._read(name) for name in merged), *tables])
+        self._publish(current, kept, table, frozenset(loose + merged))
+
+    def _publish(
+        self,
+        current: Generation,
+        kept: list[tuple[str, int]],
+        table: pa.Table,
+        covers: frozenset[str],
+    ) -> None:
+        number = current.number + 1
+        part = f"part-{number:06d}-{_files.fresh_name()}.parquet"
+        # By item and order, so that a query for one item skips most of a file.
+        table = table.sort_by([(name, "ascending") for name in ("item", "attempt", "sequence")])
+        self._write(table, part)
+        new = Generation(number, (*kept, (part, table.num_rows)), covers)
+        path = self._folder / new.name
+        if not _files.create_whole(path, new.to_json().encode(), self._temporary):
+            self._remove([part])
+            return
+        self._remove_generations_before(number)
+        self._remove(covers)
+        self._remove(self._orphans(new))
+
+    def _orphans(self, generation: Generation) -> list[str]:
+        """Parts of compactions that were killed before their generation came to be."""
+        counted = {name for name, _ in generation.parts}
+        return [
+            name
+            for name in self._names("part-")
+            if name not in counted and int(name.split("-")[1]) <= generation.number
+        ]
+
+    def _remove_generations_before(self, number: int) -> None:
+        self._remove(name for name in self._names("_generation-") if name < _pointer(number))
+
+    def _numbered(self, events: Sequence[StageEvent]) -> list[StageEvent]:
+        sequences = dict(self._sequences)
+        numbered = []
+        for event in events:
+            sequences[event.item] = sequences.get(event.item, 0) + 1
+            numbered.append(replace(event, sequence=sequences[event.item]))
+        return numbered
+
+    def _absorb(self, table: pa.Table) -> None:
+        items, sequences = table["item"].to_pylist(), table["sequence"].to_pylist()
+        for item, sequence in zip(items, sequences, strict=True):
+            if sequence > self._sequences.get(item, 0):
+                self._sequences[item] = sequence
+        for event in _schema.newest(table, self.stage, self.latest):
+            self.latest[event.item] = event
+
+    def _recognise(self, generation: Generation) -> None:
+        """The newest part need not be read if all that went into it has been."""
+        if generation.parts and generation.covers <= self._seen:
+            self._seen.add(generation.parts[-1][0])
+
+    def _consistently(self, take_in: Callable[[Generation, list[str]], None]) -> None:
+        """Call ``take_in`` with file names until no compaction came in between."""
+        problem: Exception | None = None
+        for _ in range(_READ_ATTEMPTS):
+            try:
+                generation, loose = self._scan()
+                parts = [name for name, _ in generation.parts]
+                take_in(generation, parts + [n for n in loose if n not in generation.covers])
+            except FileNotFoundError as error:
+                problem = error
+                continue
+            if generation is _NOTHING_YET or (self._folder / generation.name).exists():
+                return
+        raise CatalogError(
+            f"the log in {self._folder} could not be read in {_READ_ATTEMPTS} attempts"
+            f" ({problem or 'compacted again and again'}): files seem to have been removed by hand;"
+            " restore them from a backup"
+        )
+
+    def _scan(self) -> tuple[Generation, list[str]]:
+        names = self._names()
+        if not names:
+            return _NOTHING_YET, []
+        pointers = [name for name in names if name.startswith("_generation-")]
+        if not pointers:
+            raise FileNotFoundError(f"no generation in {self._folder}")
+        loose = [n for n in names if n.startswith("event-") and n.endswith(".parquet")]
+        return Generation.read(self._folder / max(pointers)), loose
+
+    def _names(self, prefix: str = "") -> list[str]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return sorted(entry.name for entry in entries if entry.name.startswith(prefix))
+        except FileNotFoundError:
+            return []
+
+    def _begin(self) -> None:
+        """Make the folder, with its first generation, which counts on nothing."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._names():
+            path = self._folder / Generation().name
+            _files.create_whole(path, Generation().to_json().encode(), self._temporary)
+
+    def _read(self, name: str) -> pa.Table:
+        path = self._folder / name
+        try:
+            file = pq.ParquetFile(io.BytesIO(path.read_bytes()))
+        except pa.ArrowInvalid as error:
+            raise CatalogError(
+                f"{path} is damaged ({error}): files of the catalog are written whole and never"
+                " changed, so the disk or another program did this; restore it from a backup, or"
+                " move it away to redo the work it speaks of"
+            ) from error
+        _schema.check_version(file.schema_arrow, str(path))
+        return file.read(use_threads=False).select(_schema.SCHEMA.names)
+
+    def _write(self, table: pa.Table, name: str) -> None:
+        buffer = io.BytesIO()
+        options: dict[str, Any] = {"compression": "zstd"}
+        if table.num_rows < _LOOSE_LIMIT:  # Statistics and dictionaries would outweigh the rows.
+            options |= {"use_dictionary": False, "write_statistics": False}
+        pq.write_table(table, buffer, **options)
+        _files.write_whole(self._folder / name, buffer.getvalue(), self._temporary)
+
+    def _remove(self, names: Sequence[str] | Iterator[str] | frozenset[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+
+
+def _pointer(number: int) -> str:
+    return f"_generation-{number:06d}.json"

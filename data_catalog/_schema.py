@@ -1,0 +1,177 @@
+"""The one place that says what an event is, in Python and in Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+from data_catalog import _json
+from data_catalog._errors import CatalogError
+from sage_core.types import Artifact, Reason, Stage, Verdict
+
+VERSION = 1
+VERSION_KEY = b"sage.catalog.version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEvent:
+    """One judged attempt of one item at one stage: a row of the log.
+
+    Attributes:
+        item: id of a video, clip or run.
+        stage: one of :class:`sage_core.types.Stage`.
+        verdict: one of :class:`sage_core.types.Verdict`.
+        parent: the video that a clip is cut from, else None.
+        source: exactly what the user gave, or a playlist entry's URL.
+        reason: one of :class:`sage_core.types.Reason`; None if accepted.
+        message: the reason in words, for people.
+        figures: what was measured: name -> ``{"value", "threshold", "rule"}``.
+        retryable: of a failure, whether trying again can help.
+        config_hash: of the settings that the stage depends on.
+        input_hash: of what the stage took in.
+        code_version: version of SAGE.
+        attempt: 1 for the first, counted per item and stage.
+        sequence: given by the catalog at :meth:`Catalog.append`: rises with every event of an item at a
+            stage. The latest event is that with the greatest ``(attempt, sequence)``.
+        artifacts: what was written: name -> path, checksum, size.
+        details: small facts for the next stage, as JSON.
+        seconds: time taken by the clock on the wall; ``cpu_seconds`` by the processors.
+        host, time, run: where, when (ISO 8601, UTC) and by which run; informational, decide nothing.
+    """
+
+    item: str
+    stage: str
+    verdict: str
+    parent: str | None = None
+    source: str = ""
+    reason: str | None = None
+    message: str = ""
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    retryable: bool = False
+    config_hash: str = ""
+    input_hash: str = ""
+    code_version: str = ""
+    attempt: int = 1
+    sequence: int = 0
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    host: str = ""
+    time: str = ""
+    run: str = ""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Later events of the same item and stage compare greater."""
+        return self.attempt, self.sequence
+
+    def check(self) -> None:
+        """Raise ValueError if a field holds what no reader would understand."""
+        if not self.item:
+            raise ValueError("an event needs an item")
+        Stage(self.stage)
+        verdict = Verdict(self.verdict)
+        if self.reason is not None:
+            Reason(self.reason)
+        elif verdict is not Verdict.ACCEPTED:
+            raise ValueError(f"{self.item}: the verdict {self.verdict!r} needs a reason")
+        if self.attempt < 1:
+            raise ValueError(f"{self.item}: attempts count from 1, not {self.attempt}")
+
+
+JSON_COLUMNS = ("figures", "artifacts", "details")
+"""Stored as text: their keys differ by stage, and DuckDB and Spark read JSON as well as structs."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("parent", pa.string()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("figures", pa.string(), nullable=False),
+        pa.field("retryable", pa.bool_(), nullable=False),
+        pa.field("config_hash", pa.string(), nullable=False),
+        pa.field("input_hash", pa.string(), nullable=False),
+        pa.field("code_version", pa.string(), nullable=False),
+        pa.field("attempt", pa.int64(), nullable=False),
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("artifacts", pa.string(), nullable=False),
+        pa.field("details", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("cpu_seconds", pa.float64(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("time", pa.string(), nullable=False),
+        pa.field("run", pa.string(), nullable=False),
+    ],
+    metadata={VERSION_KEY: str(VERSION).encode()},
+)
+"""Columns of a file. ``stage`` is not among them: it is the folder, as Hive partitions are."""
+
+COLUMNS = ("stage", *SCHEMA.names)
+
+
+def to_table(events: Sequence[StageEvent]) -> pa.Table:
+    """Rows for a file; all events must be of the stage whose folder it goes to."""
+    return pa.Table.from_pylist([_row(event) for event in events], schema=SCHEMA)
+
+
+def check_version(schema: pa.Schema, where: str) -> None:
+    """Refuse what a newer SAGE wrote, for its columns may mean something else."""
+    found = int((schema.metadata or {}).get(VERSION_KEY, b"0"))
+    if not 1 <= found <= VERSION:
+        raise CatalogError(
+            f"{where} has catalog version {found}, this SAGE reads 1 to {VERSION}: it was written by"
+            " another version of SAGE (update this one) or is no file of the catalog (move it away)"
+        )
+
+
+def to_events(table: pa.Table, stage: str) -> Iterator[StageEvent]:
+    """The rows of a file as events."""
+    for row in table.to_pylist():
+        yield _event(row, stage)
+
+
+def newest(table: pa.Table, stage: str, known: dict[str, StageEvent]) -> Iterator[StageEvent]:
+    """Events of the table that come after what is known of their items; the last one wins."""
+    best: dict[str, tuple[tuple[int, int], int]] = {}
+    columns = (table[name].to_pylist() for name in ("item", "attempt", "sequence"))
+    for index, (item, attempt, sequence) in enumerate(zip(*columns, strict=True)):
+        order = (attempt, sequence)
+        old = known.get(item)
+        if (old is None or order > old.order) and (item not in best or order > best[item][0]):
+            best[item] = (order, index)
+    yield from to_events(table.take([index for _, index in best.values()]), stage)
+
+
+def plain(events: Iterable[StageEvent]) -> list[dict[str, Any]]:
+    """Events as dictionaries in the order of :data:`COLUMNS`, artifacts as dictionaries too."""
+    rows = []
+    for event in events:
+        row = {name: getattr(event, name) for name in COLUMNS}
+        rows.append(row | {"artifacts": _artifacts(event)})
+    return rows
+
+
+def _artifacts(event: StageEvent) -> dict[str, dict[str, Any]]:
+    return {name: asdict(artifact) for name, artifact in event.artifacts.items()}
+
+
+def _row(event: StageEvent) -> dict[str, Any]:
+    row = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "stage"}
+    row["figures"] = _json.dumps(event.figures)
+    row["artifacts"] = _json.dumps(_artifacts(event))
+    row["details"] = _json.dumps(event.details)
+    return row
+
+
+def _event(row: dict[str, Any], stage: str) -> StageEvent:
+    row = row | {name: json.loads(row[name]) for name in JSON_COLUMNS}
+    artifacts = {name: Artifact(**artifact) for name, artifact in row["artifacts"].items()}
+    return StageEvent(**(row | {"artifacts": artifacts, "stage": stage}))

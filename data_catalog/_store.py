@@ -1,0 +1,165 @@
+"""All reading and writing of artifacts: checked paths, checksums, and publication in one step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from data_catalog import _files, _json
+from data_catalog._errors import StoreError
+from sage_core.types import Artifact
+
+RESERVED = ("catalog", "workspace.json")
+SCRATCH = "scratch"
+
+
+class Store:
+    """The files of one workspace, named by paths relative to its root, with slashes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._scratch = self.root / SCRATCH
+        self._scratch.mkdir(parents=True, exist_ok=True)
+
+    def path(self, relative: str) -> Path:
+        """The absolute path, which need not exist yet.
+
+        Raises:
+            StoreError: it is empty or absolute, climbs with ``..``, or leads out through a link.
+        """
+        parts = PurePosixPath(relative).parts
+        if not parts or ".." in parts or parts[0] == "/" or "\0" in relative:
+            raise StoreError(
+                f"{relative!r} is not a path inside the workspace {self.root}: it must be relative,"
+                " not empty, and without '..'"
+            )
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root):
+            raise StoreError(
+                f"{relative!r} leads through a link out of the workspace {self.root}, to"
+                f" {path.resolve()}: replace the link by what it points to"
+            )
+        return path
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A fresh, empty folder on the workspace's own disk; removed, with all in it, at the end."""
+        area = self._scratch / _files.fresh_name()
+        area.mkdir(parents=True)
+        try:
+            yield area
+        finally:
+            _files.remove(area)
+
+    def publish(self, source: Path, relative: str) -> Artifact:
+        """Put a file or a whole folder into place in one step, replacing what was there.
+
+        What lies in the scratch folder is moved; what lies elsewhere is copied (links followed) and
+        stays as it was; what lies at its place already is only checked and made durable. Readers see the old
+        or the new, whole.
+
+        Raises:
+            StoreError: the source is missing, or holds links (in scratch), pipes or devices.
+            OSError: the disk is full, say; nothing is left of the attempt then.
+        """
+        source, target = Path(source), self._writable(relative)
+        if not source.exists():
+            raise StoreError(f"{source} cannot be published as {relative!r}: it does not exist")
+        if source.resolve() == target:
+            return self._settle(target, relative)
+        with self.scratch() as area:
+            staged = area / "new"
+            if source.absolute().is_relative_to(self._scratch):
+                source.rename(staged)
+            else:
+                _copy(source, staged)
+            artifact = self._settle(staged, relative)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _files.swap_in(staged, target, area / "old")
+        return artifact
+
+    def write_bytes(self, relative: str, data: bytes) -> Artifact:
+        """Write a file whole, replacing what was there."""
+        with self.scratch() as area:
+            part = area / "part"
+            part.write_bytes(data)
+            return self.publish(part, relative)
+
+    def write_json(self, relative: str, data: Any) -> Artifact:
+        """Write data as JSON, keys sorted; NaN and infinities become the words "nan" and "inf"."""
+        return self.write_bytes(relative, (_json.dumps(data, indent=1) + "\n").encode())
+
+    def read_json(self, relative: str) -> Any:
+        """What :meth:`write_json` wrote.
+
+        Raises:
+            StoreError: it is not there, or no JSON.
+        """
+        path = self.path(relative)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StoreError(f"{path} does not exist: run the stage that writes it again") from None
+        except ValueError as error:
+            raise StoreError(f"{path} is not JSON ({error}): run its stage again") from error
+
+    def exists(self, relative: str) -> bool:
+        """Whether a file or folder is there."""
+        return self.path(relative).exists()
+
+    def verify(self, artifact: Artifact, *, deep: bool = False) -> bool:
+        """Whether the artifact is there with the size recorded and, if ``deep``, the same content."""
+        path = self.path(artifact.path)
+        try:
+            if _files.size(path) != artifact.bytes:
+                return False
+            return not deep or _files.checksum(path) == artifact.sha256
+        except (FileNotFoundError, StoreError):
+            return False
+
+    def remove(self, relative: str) -> None:
+        """Remove a file or folder; nothing there is fine."""
+        target = self._writable(relative)
+        if not target.exists():
+            return
+        with self.scratch() as area:
+            # Out of sight in one step: a kill while a large folder goes leaves no half of it.
+            target.rename(area / "old")
+
+    def sweep(self) -> None:
+        """Remove what killed processes left in the scratch folder."""
+        _files.sweep(self._scratch)
+
+    def _writable(self, relative: str) -> Path:
+        path = self.path(relative)
+        if path.relative_to(self.root).parts[0] in RESERVED:
+            raise StoreError(f"{relative!r} belongs to the catalog: choose another place")
+        return path
+
+    def _settle(self, path: Path, relative: str) -> Artifact:
+        """Make a file or folder durable and say what it holds."""
+        files = _files.plain_files(path)
+        for file in files:
+            _files.sync_file(file)
+        for folder in {file.parent for file in files if file != path}:
+            _files.sync_folder(folder)
+        name = PurePosixPath(relative).as_posix()
+        return Artifact(name, _files.checksum(path), _files.size(path))
+
+
+def _copy(source: Path, target: Path) -> None:
+    mode = source.stat().st_mode
+    if stat.S_ISREG(mode):
+        shutil.copyfile(source, target)
+    elif stat.S_ISDIR(mode):
+        target.mkdir()
+        for child in source.iterdir():
+            _copy(child, target / child.name)
+    else:
+        raise StoreError(f"{os.fspath(source)!r} is a pipe or a device, which no workspace holds")

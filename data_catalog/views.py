@@ -1,0 +1,93 @@
+"""What people and reports ask of a catalog."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from data_catalog import _schema
+from data_catalog._schema import StageEvent
+from data_catalog._workspace import Workspace
+from sage_core.types import Artifact, Verdict
+
+_ITEM_KEYS = (
+    *("item", "parent", "source", "stage", "verdict", "reason", "message", "figures"),
+    *("attempt", "seconds", "retryable", "artifacts", "details"),
+)
+_CIRCUMSTANCES = ("attempt", "sequence", "seconds", "cpu_seconds", "host", "time", "run")
+_CIRCUMSTANTIAL_DETAILS = ("peak_mb",)
+
+
+def items(
+    ws: Workspace, stage: str | None = None, verdict: str | None = None
+) -> list[dict[str, Any]]:
+    """The latest verdicts as plain dictionaries, ready for JSON, sorted by stage and item."""
+    rows = _schema.plain(ws.catalog.latest(stage, verdict=verdict))
+    return [{key: row[key] for key in _ITEM_KEYS} for row in rows]
+
+
+def funnel(ws: Workspace) -> list[dict[str, Any]]:
+    """What became of the items, stage by stage.
+
+    Returns:
+        One row for each stage and kind of item (``"video"``, or ``"clip"`` if it has a parent) that
+        there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``: reason ->
+        count, most frequent first.
+    """
+    groups: dict[tuple[str, str], list[StageEvent]] = {}
+    for event in ws.catalog.latest():
+        kind = "clip" if event.parent else "video"
+        groups.setdefault((event.stage, kind), []).append(event)
+    return [
+        {"stage": stage, "kind": kind, "total": len(events)} | _counts(events)
+        for (stage, kind), events in groups.items()
+    ]
+
+
+def done(
+    ws: Workspace, item: str, stage: str, config_hash: str, input_hash: str
+) -> StageEvent | None:
+    """The latest verdict on an item, if it was reached under this config and from these inputs.
+
+    It may be any verdict: whether a failure is tried again is the caller's choice. One whose artifacts
+    are gone, or have another size than recorded, does not count.
+    """
+    event = ws.catalog.find(item, stage)
+    if event is None or (event.config_hash, event.input_hash) != (config_hash, input_hash):
+        return None
+    whole = all(ws.store.verify(artifact) for artifact in event.artifacts.values())
+    return event if whole else None
+
+
+def input_hash_of(artifacts: Iterable[Artifact]) -> str:
+    """Sixteen hex digits over paths and contents, whatever the order."""
+    lines = sorted(f"{artifact.path}\0{artifact.sha256}\n" for artifact in artifacts)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def canonical(ws: Workspace) -> list[dict[str, Any]]:
+    """The catalog's state without the circumstances: times, hosts, runs, attempts, memory used.
+
+    Two workspaces in which the same was done have equal ones, however often either was interrupted.
+    """
+    rows = _schema.plain(ws.catalog.latest())
+    for row in rows:
+        for key in _CIRCUMSTANCES:
+            del row[key]
+        row["details"] = {
+            key: value
+            for key, value in row["details"].items()
+            if key not in _CIRCUMSTANTIAL_DETAILS
+        }
+    return rows
+
+
+def _counts(events: list[StageEvent]) -> dict[str, Any]:
+    verdicts = Counter(event.verdict for event in events)
+    reasons = Counter(event.reason for event in events if event.reason)
+    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {verdict.value: verdicts[verdict.value] for verdict in Verdict} | {
+        "reasons": dict(ordered)
+    }
