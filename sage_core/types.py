@@ -50,6 +50,7 @@ class Reason(StrEnum):
     BLOCKED = "blocked"
     TRANSIENT = "transient"
     TRUNCATED = "truncated"
+    DURATION_MISMATCH = "duration_mismatch"
     EMPTY_FILE = "empty_file"
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
@@ -99,6 +100,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.BLOCKED: "a bot wall or rate limit; the night's downloads from there stop",
     Reason.TRANSIENT: "a network or server fault that may pass (time-out, reset, 5xx)",
     Reason.TRUNCATED: "the file ends before what its header or the server promised",
+    Reason.DURATION_MISMATCH: "the frames do not last as long as the header or the site says",
     Reason.EMPTY_FILE: "zero bytes",
     Reason.UNREADABLE: "the container or its header cannot be parsed as any video",
     Reason.UNSUPPORTED: "a format that no decoder here reads",

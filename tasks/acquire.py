@@ -1,0 +1,207 @@
+"""acquire: a source item becomes a checked copy under ``videos/<item>/`` and a verdict.
+
+Fetching runs in parallel; verdicts are recorded one after the other in the order of the sources, so
+that which of two equal videos counts as the duplicate depends on that order alone. A copy is published
+before its verdict: a run that is killed in between finds it again and fetches nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog import StoreError, Workspace
+from sage_core.acquisition.fetch import Entry, list_url
+from sage_core.acquisition.hosts import HostGate
+from sage_core.acquisition.obtain import Obtained, check_again, fetch_key, obtain
+from sage_core.acquisition.sources import SourceItem, expand
+from sage_core.config import SageConfig
+from sage_core.sandbox import metered
+from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
+from tasks._unit import Outcome, brief, judge
+
+_INFO = "info.json"
+_SITE_CACHE = "scratch/sites"
+_SITE_FACTS = ("title", "uploader", "license", "upload_date", "extractor", "format", "webpage_url")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What fetching one item gave, before its verdict is recorded: an outcome, or what went wrong."""
+
+    source: SourceItem
+    outcome: Outcome | None
+    error: Exception | None
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+
+
+class Contents:
+    """Which accepted item holds which content, by checksum."""
+
+    def __init__(self, item_by_content: dict[str, str]) -> None:
+        self._item_by_content = item_by_content
+
+    @classmethod
+    def of(cls, ws: Workspace) -> Self:
+        accepted = ws.catalog.latest(Stage.ACQUIRE.value, verdict=Verdict.ACCEPTED.value)
+        return cls({e.artifacts["video"].sha256: e.item for e in accepted})
+
+    def holder(self, content: str, item: str) -> str | None:
+        """The other item that holds this content."""
+        found = self._item_by_content.get(content)
+        return None if found == item else found
+
+    def add(self, content: str, item: str) -> None:
+        self._item_by_content.setdefault(content, item)
+
+
+def find_items(
+    workspace: str, sources: Sequence[str], config: SageConfig, gate: HostGate
+) -> list[SourceItem]:
+    """The items that the user's sources stand for, in order; playlists are asked for over the network."""
+    ws = Workspace.open(workspace)
+
+    def listed(url: str) -> list[Entry] | None:
+        with ws.store.scratch() as area:
+            return list_url(url, area, config.acquire, gate, cache=ws.store.path(_SITE_CACHE))
+
+    return expand(sources, listed)
+
+
+@task(name="acquire", task_run_name="acquire-{source.item}", cache_policy=NO_CACHE)
+def fetch_item(workspace: str, source: SourceItem, config: SageConfig, gate: HostGate) -> Fetched:
+    """Bring an item's file into the workspace and check it; records nothing and raises nothing.
+
+    ``gate`` is shared by all fetches of a run.
+    """
+    started = time.monotonic()
+    outcome, error = None, None
+    with metered() as usage:
+        try:
+            outcome = _fetch(Workspace.open(workspace), source, config, gate)
+        except Exception as caught:  # noqa: BLE001  (raised again where its verdict is recorded)
+            error = caught
+    seconds = round(time.monotonic() - started, 3)
+    return Fetched(source, outcome, error, seconds, usage.cpu_s, usage.peak_mb)
+
+
+def record_item(
+    ws: Workspace, fetched: Fetched, contents: Contents, config: SageConfig, run: str
+) -> dict[str, Any]:
+    """Record the verdict on a fetched item; call it in the order of the sources.
+
+    ``contents`` knows what was accepted before, and learns of this item.
+    """
+    source = fetched.source
+
+    def work() -> Outcome:
+        if fetched.error is not None:
+            raise fetched.error
+        assert fetched.outcome is not None
+        return _unless_duplicate(ws, source, fetched.outcome, contents)
+
+    event = judge(
+        ws,
+        item=source.item,
+        stage=Stage.ACQUIRE,
+        source=source.source,
+        parent=None,
+        config=config,
+        input_hash=source.input_hash,
+        run=run,
+        work=work,
+    )
+    if event.verdict == Verdict.ACCEPTED.value:
+        contents.add(event.artifacts["video"].sha256, source.item)
+    return {**brief(event), "seconds": fetched.seconds}
+
+
+def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate) -> Outcome:
+    key = fetch_key(source, config.acquire)
+    reused = _published(ws, source, key, config)
+    if reused is not None:
+        return reused
+    cache = ws.store.path(_SITE_CACHE)
+    seed = config.run.seed + zlib.crc32(source.item.encode())
+    with ws.store.scratch() as area:
+        got = obtain(source, area, config.acquire, gate, seed=seed, cache=cache)
+        if got.content is None:
+            return Outcome(got.judgement, details=_details(source, got.info))
+        return _publish(ws, source, got, key)
+
+
+def _publish(ws: Workspace, source: SourceItem, got: Obtained, key: str) -> Outcome:
+    """Put content and facts into place in one step, so that neither is ever there without the other."""
+    assert got.content is not None
+    facts = {**got.info, "content": got.content.name, "fetch_key": key, "source": source.source}
+    (got.content.parent / _INFO).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    ws.store.publish(got.content.parent, _folder(source))
+    return _outcome(ws, source, got)
+
+
+def _published(ws: Workspace, source: SourceItem, key: str, config: SageConfig) -> Outcome | None:
+    """What an earlier run put into place for the same wish, if it is still good."""
+    if not ws.store.exists(f"{_folder(source)}/{_INFO}"):
+        return None
+    try:
+        info = ws.store.read_json(f"{_folder(source)}/{_INFO}")
+        content = ws.store.path(f"{_folder(source)}/{info['content']}")
+    except (StoreError, KeyError):
+        return None
+    if info.get("fetch_key") != key or not content.exists():
+        return None
+    got = check_again(content, info, config.acquire)
+    return _outcome(ws, source, got) if got.judgement.verdict is Verdict.ACCEPTED else None
+
+
+def _outcome(ws: Workspace, source: SourceItem, got: Obtained) -> Outcome:
+    assert got.content is not None
+    names = {"video": got.content.name, "info": _INFO}
+    artifacts = {key: _in_place(ws, f"{_folder(source)}/{name}") for key, name in names.items()}
+    return Outcome(got.judgement, artifacts, _details(source, got.info))
+
+
+def _in_place(ws: Workspace, relative: str) -> Artifact:
+    return ws.store.publish(ws.store.path(relative), relative)
+
+
+def _details(source: SourceItem, info: dict[str, Any]) -> dict[str, Any]:
+    """What the next stages and the report want to know without opening a file."""
+    site = info.get("site", {})
+    details = {name: site[name] for name in _SITE_FACTS if name in site}
+    details.setdefault("title", source.title or info.get("file_name", ""))
+    return {
+        **details,
+        "kind": info.get("kind", source.kind.value),
+        "sections": [list(section) for section in source.sections],
+        **({"probe": info["probe"]} if "probe" in info else {}),
+    }
+
+
+def _unless_duplicate(
+    ws: Workspace, source: SourceItem, outcome: Outcome, contents: Contents
+) -> Outcome:
+    """The outcome, or the verdict *duplicate* where an item before it holds the same bytes."""
+    if outcome.judgement.verdict is not Verdict.ACCEPTED:
+        return outcome
+    holder = contents.holder(outcome.artifacts["video"].sha256, source.item)
+    if holder is None:
+        return outcome
+    ws.store.remove(_folder(source))
+    figures = {**outcome.judgement.figures, "duplicate_of": Figure(holder)}
+    message = f"the same content as {holder}, which came first"
+    judgement = Judgement.reject(Reason.DUPLICATE, message, figures)
+    return Outcome(judgement, details=outcome.details)
+
+
+def _folder(source: SourceItem) -> str:
+    return f"videos/{source.item}"
