@@ -25,6 +25,7 @@ _PARAMETERS = {
 _NEWTON_STEPS = 30
 _CONVERGED = 1e-9
 _ZOOM_LIMITS = (0.5, 2.0)
+_BORDER_POINTS = 65
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Camera:
         """The undistorted camera of the same size with the widest view that has no empty pixel."""
         if not self.distorted:
             return self
-        rays = self.rays(_border(self.width, self.height)) * (self.fx, self.fy)
-        left, right, top, bottom = np.split(rays, _border_ends(self.width, self.height))
+        sides = self.rays(_border(self.width, self.height)) * (self.fx, self.fy)
+        left, right, top, bottom = sides
         zoom = max(
             self.cx / -left[:, 0].max(),
             (self.width - self.cx) / right[:, 0].min(),
@@ -173,19 +174,15 @@ class Camera:
 
 
 def _border(width: int, height: int) -> Array:
-    """Points along the picture's edge: left, right, top, bottom."""
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    sides = [
-        np.stack([np.zeros(height), y], -1),
-        np.stack([np.full(height, float(width)), y], -1),
-        np.stack([x, np.zeros(width)], -1),
-        np.stack([x, np.full(width, float(height))], -1),
-    ]
-    return np.concatenate(sides)
+    """Points along the picture's sides left, right, top, bottom, [4, N, 2].
 
-
-def _border_ends(width: int, height: int) -> list[int]:
-    return [height, 2 * height, 2 * height + width]
+    They are the same shares of the sides at every size, so that :meth:`Camera.pinhole` of a resized camera
+    is the resized pinhole.
+    """
+    share = np.linspace(0, 1, _BORDER_POINTS)
+    x, y, zero = width * share, height * share, np.zeros(_BORDER_POINTS)
+    pairs = [(zero, y), (zero + width, y), (x, zero), (x, zero + height)]
+    return np.stack([np.stack(pair, -1) for pair in pairs])
 
 
 def _implausible(camera: Camera, why: str) -> SageError:

@@ -207,6 +207,14 @@ def test_undistorting_moves_points_and_picture_alike_and_leaves_no_empty_pixel(m
     np.testing.assert_allclose(centroid(moved), camera.undistort_points(seen), atol=0.1)
 
 
+@pytest.mark.parametrize(("model", "params"), LENSES)
+def test_undistorting_and_resizing_commute(model, params):
+    camera = Camera.from_colmap(model, 640, 480, params)
+    pixels = PixelMap.resize((640, 480), (518, 389))
+    first, last = camera.mapped(pixels).pinhole(), camera.pinhole().mapped(pixels)
+    np.testing.assert_allclose(first.K, last.K, rtol=1e-9)
+
+
 def test_a_lens_that_folds_the_picture_is_refused():
     with pytest.raises(SageError, match="no plausible lens"):
         Camera.from_colmap("SIMPLE_RADIAL", 640, 480, (300.0, 320.0, 240.0, -0.9)).pinhole()

@@ -1,0 +1,78 @@
+"""``sage shards inspect``: what is in the shards, as a table, and a frame with its anchors as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_core.shards.read import ShardReader
+from sage_core.shards.records import FrameRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def clip_facts(reader: ShardReader, name: str) -> dict[str, Any]:
+    """A clip in numbers: frames, seconds, size, anchors a frame, points, trajectories, best score."""
+    clip = reader.clip(name)
+    # A handful of frames tells the usual number of anchors; reading all would read every picture.
+    rows = np.unique(np.linspace(0, clip.n_frames - 1, 5).astype(int)).tolist()
+    sample = reader.frames(name, rows)
+    return {
+        "clip": name,
+        "frames": clip.n_frames,
+        "seconds": round(float(np.ptp(clip.times_s)), 2) if clip.ordered else None,
+        "size": f"{sample[0].width}x{sample[0].height}",
+        "anchors": int(np.median([len(frame.anchors) for frame in sample])),
+        "points": len(reader.points(name).ids),
+        "trajectories": len(clip.trajectories),
+        "best_score": round(max((t.score for t in clip.trajectories), default=0.0), 3),
+        "source": clip.source,
+    }
+
+
+def summary_table(reader: ShardReader) -> Table:
+    """All clips of the shards as a table for the terminal."""
+    from rich.table import Table
+
+    facts = [clip_facts(reader, name) for name in reader.names]
+    frames = sum(fact["frames"] for fact in facts)
+    table = Table(title=f"{len(facts)} clips, {frames} frames")
+    for column in facts[0]:
+        numeric = column not in ("clip", "size", "source")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for fact in facts:
+        table.add_row(*("" if value is None else str(value) for value in fact.values()))
+    return table
+
+
+def anchor_picture(frame: FrameRecord) -> NDArray[np.uint8]:
+    """The frame with a dot on every anchor, red near to blue far, uint8 [height, width, 3] RGB."""
+    import cv2
+
+    picture = frame.pixels()
+    if len(frame.anchors) == 0:
+        return picture
+    near, far = np.percentile(frame.anchors.depth, [5, 95])
+    share = ((frame.anchors.depth - near) / max(far - near, 1e-9)).clip(0, 1)
+    hues = cv2.applyColorMap((255 * share).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
+    for (x, y), colour in zip(frame.anchors.xy, 255 - hues.astype(int), strict=True):
+        # OpenCV counts pixel centres from 0.
+        centre = (round(float(x) - 0.5), round(float(y) - 0.5))
+        cv2.circle(picture, centre, 3, (0, 0, 0), -1, cv2.LINE_AA)
+        cv2.circle(picture, centre, 2, tuple(colour.tolist()), -1, cv2.LINE_AA)
+    return picture
+
+
+def draw_frame(reader: ShardReader, clip: str, row: int, path: Path) -> None:
+    """Write :func:`anchor_picture` of one frame as a JPEG."""
+    import cv2
+
+    picture = anchor_picture(reader.frames(clip, [row])[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    assert done, "OpenCV encodes any uint8 picture as JPEG"
+    path.write_bytes(data.tobytes())
