@@ -85,7 +85,7 @@ def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: in
     results: list[dict[str, Any]] = []
     broken: list[str] = []
     with StageProgress(stage.value, total) as bar:
-        tell = _ui_progress(stage, total)
+        tell = ui_progress(stage, total)
         with ThreadPoolTaskRunner(max_workers=workers) as runner:
             futures = [runner.submit(job.task, job.arguments) for job in jobs]
             for future in as_completed(futures):
@@ -93,6 +93,13 @@ def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: in
                     results.append(result)
                     bar.advance(result)
                 tell(len(results))
+    return summarised(stage, results, broken, done_before)
+
+
+def summarised(
+    stage: Stage, results: Sequence[dict[str, Any]], broken: list[str], done_before: int
+) -> StageSummary:
+    """Verdicts counted by kind and by reason."""
     return StageSummary(
         stage=stage.value,
         verdicts=dict(Counter(str(r["verdict"]) for r in results)),
@@ -128,7 +135,7 @@ def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, An
     return list(result) if isinstance(result, list) else [result]
 
 
-def _ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
+def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
     """A progress artifact that is updated in steps of two percent: an update costs the server 10 ms."""
     if total == 0:
         return lambda _done: None
