@@ -24,18 +24,13 @@ def status(workspace: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(
-        "stage", "verdict", "reason", title=f"workspace {workspace}", title_justify="left"
-    )
-    table.add_column("items", justify="right")
-    last = None
+    table = Table(title=f"workspace {workspace}", title_justify="left")
+    for name in ("stage", "items", *STYLE, "reasons"):
+        table.add_column(name, justify="right" if name in ("items", *STYLE) else "left")
     for row in rows:
-        stage = "" if row["stage"] == last else row["stage"]
-        last = row["stage"]
-        style = STYLE[row["verdict"]]
-        table.add_row(
-            stage, f"[{style}]{row['verdict']}[/]", row["reason"] or "", str(row["items"])
-        )
+        counts = [f"[{style}]{row[v]}[/]" if row[v] else "" for v, style in STYLE.items()]
+        reasons = ", ".join(f"{reason} {n}" for reason, n in row["reasons"].items())
+        table.add_row(f"{row['stage']} ({row['kind']}s)", str(row["total"]), *counts, reasons)
     console.print(table)
 
 

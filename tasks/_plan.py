@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from data_catalog import Workspace
+from data_catalog import Workspace, done
 from sage_core.config import SageConfig
 from sage_core.types import Stage, Verdict
 from tasks._inputs import Inputs, assemble_inputs, curate_inputs, reconstruct_inputs
@@ -50,12 +50,10 @@ def wanted(
     ws: Workspace, item: str, stage: Stage, config: SageConfig, input_hash: str, retry: Retry
 ) -> bool:
     """Whether the catalog holds no verdict on the item under this config and these inputs."""
-    last = ws.catalog.find(item, stage.value)
+    last = done(ws, item, stage.value, config.stage_hash(stage), input_hash)
     if last is None or retry is Retry.ALL:
         return True
-    if retry is Retry.FAILED and last.verdict == Verdict.FAILED.value:
-        return True
-    return (last.config_hash, last.input_hash) != (config.stage_hash(stage), input_hash)
+    return retry is Retry.FAILED and last.verdict == Verdict.FAILED.value
 
 
 def accepted_videos(ws: Workspace) -> list[str]:
@@ -105,7 +103,7 @@ def _plan(
     config: SageConfig,
     selection: Selection,
 ) -> Plan:
-    missing, done = [], 0
+    missing, finished = [], 0
     for item in items:
         inputs = inputs_of(ws, item)
         if not selection.names(item, inputs.parent):
@@ -113,8 +111,8 @@ def _plan(
         if wanted(ws, item, stage, config, inputs.hash, selection.retry):
             missing.append(inputs)
         else:
-            done += 1
-    return Plan(missing, done)
+            finished += 1
+    return Plan(missing, finished)
 
 
 def _current(ws: Workspace, stage: Stage) -> list[str]:
