@@ -147,7 +147,8 @@ def newest(table: pa.Table, stage: str, known: dict[str, StageEvent]) -> Iterato
         old = known.get(item)
         if (old is None or order > old.order) and (item not in best or order > best[item][0]):
             best[item] = (order, index)
-    yield from to_events(table.take([index for _, index in best.values()]), stage)
+    rows = pa.array([index for _, index in best.values()], pa.int64())
+    yield from to_events(table.take(rows), stage)
 
 
 def plain(events: Iterable[StageEvent]) -> list[dict[str, Any]]:
