@@ -1,0 +1,23 @@
+"""Procedural rooms with exact truth: labelled samples, films for the pipeline, pretraining."""
+
+from sage_core.world.cameras import MOTIONS, camera_path, look, pinhole
+from sage_core.world.furniture import build_scene
+from sage_core.world.render import render_frames, render_views
+from sage_core.world.rooms import RoomBatch, room_batch, room_sample
+from sage_core.world.scenes import FAMILIES, Family, Scene
+
+__all__ = [
+    "FAMILIES",
+    "MOTIONS",
+    "Family",
+    "RoomBatch",
+    "Scene",
+    "build_scene",
+    "camera_path",
+    "look",
+    "pinhole",
+    "render_frames",
+    "render_views",
+    "room_batch",
+    "room_sample",
+]
