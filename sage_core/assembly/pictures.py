@@ -1,0 +1,120 @@
+"""Frames at training resolution, freed of lens distortion, with cameras and anchors moved along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_core.config.assemble import AssembleConfig
+from sage_core.errors import SageError
+from sage_core.geometry import Camera, PixelMap
+from sage_core.sfm.anchors import Anchors as SfmAnchors
+from sage_core.sfm.model import PosedFrame
+from sage_core.shards import Anchors, FrameRecord
+from sage_core.types import Clip, Reason
+from sage_core.video.frames import Frame, read_frames
+
+_SHAPE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class AnchoredFrame:
+    """A posed frame of the model and its anchors, both in pixels of the SfM image."""
+
+    posed: PosedFrame
+    anchors: SfmAnchors
+
+
+def frame_records(
+    clip: Clip, media: Path, frames: Sequence[AnchoredFrame], config: AssembleConfig
+) -> Iterator[FrameRecord]:
+    """The rows of a clip's frames, one decoded picture in memory at a time.
+
+    Raises:
+        MediaError: the video does not decode to its end.
+        SageError: pictures of another shape than those the model was made from.
+    """
+    indices = [frame.posed.frame for frame in frames]
+    decoded = read_frames(media, indices, config.long_side_px, clip.crop)
+    for frame, picture in zip(frames, decoded, strict=True):
+        yield _record(clip.item, frame, picture, config.jpeg_quality)
+
+
+def sharpness(image: NDArray[np.uint8]) -> float:
+    """Variance of the Laplacian of the grey picture, grey levels squared."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def _record(clip: str, frame: AnchoredFrame, picture: Frame, quality: int) -> FrameRecord:
+    height, width = picture.image.shape[:2]
+    camera, pixels = frame.posed.camera, _to_training(frame.posed, (width, height))
+    image = _straighten(picture.image, camera.mapped(pixels))
+    return FrameRecord(
+        clip=clip,
+        frame=frame.posed.frame,
+        time_s=picture.time_s,
+        image=_jpeg(image, quality),
+        width=width,
+        height=height,
+        intrinsics=_pinhole(camera).mapped(pixels).K,
+        cam_from_world=frame.posed.cam_from_world,
+        key=frame.posed.mapped,
+        sharpness=sharpness(image),
+        anchors=_moved(frame.anchors, pixels),
+    )
+
+
+def _to_training(posed: PosedFrame, size: tuple[int, int]) -> PixelMap:
+    """Both pictures are the same source rectangle, stretched, so one is the other stretched."""
+    old = (posed.camera.width, posed.camera.height)
+    if abs(np.log(old[0] * size[1] / (old[1] * size[0]))) > _SHAPE_TOLERANCE:
+        raise SageError(
+            f"frame {posed.frame} was reconstructed at {old[0]}x{old[1]} but decodes to "
+            f"{size[0]}x{size[1]}, another shape: the media file was replaced; reconstruct again",
+            reason=Reason.MISSING_INPUT,
+        )
+    return PixelMap.resize(old, size)
+
+
+def _moved(anchors: SfmAnchors, pixels: PixelMap) -> Anchors:
+    return Anchors(
+        xy=anchors.xy.astype(np.float32),
+        depth=anchors.depth.astype(np.float32),
+        point=anchors.point,
+        error_px=anchors.error_px.astype(np.float32),
+        track=anchors.track.astype(np.int32),
+        angle_deg=anchors.angle_deg.astype(np.float32),
+    ).mapped(pixels)
+
+
+@lru_cache(maxsize=64)
+def _pinhole(camera: Camera) -> Camera:
+    return camera.pinhole()
+
+
+@lru_cache(maxsize=2)
+def _undistortion(camera: Camera) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return camera.undistortion_map()
+
+
+def _straighten(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
+    if not camera.distorted:
+        return image
+    map_x, map_y = _undistortion(camera)
+    # The widest view without empty pixels may still reach a fraction of a pixel over the edge.
+    straight = cv2.remap(image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(straight, np.uint8)
+
+
+def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "OpenCV encodes any uint8 picture as JPEG"
+    return bytes(data)
