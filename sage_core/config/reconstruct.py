@@ -2,10 +2,111 @@
 
 from __future__ import annotations
 
-from sage_core.config._base import Section, setting
+from typing import Literal
+
+from sage_core.config._base import Section, setting, subsection
+
+
+class GateConfig(Section):
+    """Thresholds of the quality gate on COLMAP's model; pixels are those of the SfM images."""
+
+    min_registered_share: float = setting(
+        0.7, "Smallest share of the clip's key frames in the largest sub-model.", ge=0, le=1
+    )
+    min_points_median: int = setting(
+        100, "Smallest median number of mapped points that a registered key frame sees.", ge=0
+    )
+    min_points_frame: int = setting(
+        30, "Smallest number of mapped points that any registered key frame sees.", ge=0
+    )
+    min_track_length: float = setting(3.0, "Smallest mean number of frames per point.", ge=2)
+    max_reprojection_px: float = setting(0.9, "Largest mean reprojection error in pixels.", gt=0)
+    min_triangulation_deg: float = setting(
+        3.0,
+        "Smallest median over the points of the widest angle between two rays, in degrees.",
+        ge=0,
+    )
+    min_focal_ratio: float = setting(
+        0.4, "Smallest focal length as a share of the image's long side.", gt=0
+    )
+    max_focal_ratio: float = setting(
+        2.2, "Largest focal length as a share of the image's long side.", gt=0
+    )
+    max_planar_share: float = setting(
+        0.97,
+        "Share of verified pairs that one homography explains, from which on a clip is not mapped.",
+        gt=0,
+        le=1,
+    )
+    min_inlier_share: float = setting(
+        0.89, "Smallest median share of matches that survive verification.", ge=0, le=1
+    )
+    min_verified_share: float = setting(
+        0.85, "Smallest share of neighbouring key frame pairs with 15 inliers or more.", ge=0, le=1
+    )
+
+
+class RegisterConfig(Section):
+    """How frames between key frames are posed against the finished map by tracking its points."""
+
+    window_px: int = setting(21, "Side of the tracking window in pixels.", ge=5, le=61)
+    pyramid_levels: int = setting(
+        5, "Image pyramid levels of the tracker above the first.", ge=0, le=8
+    )
+    max_point_error_px: float = setting(
+        2.0, "Points with a larger mean reprojection error in pixels are not tracked.", gt=0
+    )
+    forward_backward_px: float = setting(
+        1.0, "Largest distance in pixels after tracking there and back.", gt=0
+    )
+    agreement_px: float = setting(
+        1.5, "Largest distance in pixels between the tracks of a point from both key frames.", gt=0
+    )
+    ransac_px: float = setting(4.0, "Inlier distance of the pose's RANSAC in pixels.", gt=0)
+    observation_px: float = setting(
+        1.5, "Largest residual in pixels of an observation that enters the model.", gt=0
+    )
+    min_inliers: int = setting(50, "Frames with fewer inliers are left without a pose.", ge=6)
 
 
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
     version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    recipe: Literal["fast", "paper"] = setting(
+        "fast",
+        "COLMAP settings: 'fast' (640 px, 2,048 features, sequential pairs) or 'paper' "
+        "(1,024 px, 16,384 features, exhaustive pairs).",
+    )
+    densify_step: int = setting(
+        5,
+        "Source frames between the extra key frames tried around unregistered ones; 0: none.",
+        ge=0,
+    )
+    retry_from_share: float = setting(
+        0.4,
+        "A clip whose registered share falls below the gate but not below this is mapped once more "
+        "with more and finer features.",
+        ge=0,
+        le=1,
+    )
+    gate: GateConfig = subsection(GateConfig)
+    register_between: RegisterConfig = subsection(RegisterConfig)
+    max_cpu_s: float = setting(
+        180,
+        "CPU seconds that features, matching and mapping of one clip may take.",
+        gt=0,
+        affects_result=False,
+    )
+    max_wall_s: float = setting(
+        1800,
+        "Seconds on the clock after which a clip's child process is stopped.",
+        gt=0,
+        affects_result=False,
+    )
+    max_memory_mb: int = setting(
+        1900,
+        "Memory in MiB above which a clip's child process is stopped.",
+        ge=64,
+        affects_result=False,
+    )

@@ -1,0 +1,30 @@
+"""Structure from motion: from a clip's frames to cameras, points and sparse anchors."""
+
+from sage_core.sfm.anchors import AnchorFilter, Anchors, frame_anchors, model_anchors
+from sage_core.sfm.gate import (
+    ModelFigures,
+    PairFigures,
+    judge_model,
+    judge_pairs,
+    judge_unfinished,
+)
+from sage_core.sfm.model import PosedFrame, SparseModel, load_clip_model, read_model
+from sage_core.sfm.run import ReconstructionResult, reconstruct
+
+__all__ = [
+    "AnchorFilter",
+    "Anchors",
+    "ModelFigures",
+    "PairFigures",
+    "PosedFrame",
+    "ReconstructionResult",
+    "SparseModel",
+    "frame_anchors",
+    "judge_model",
+    "judge_pairs",
+    "judge_unfinished",
+    "load_clip_model",
+    "model_anchors",
+    "read_model",
+    "reconstruct",
+]

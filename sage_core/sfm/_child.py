@@ -1,0 +1,120 @@
+"""The sandboxed side of reconstruct: frames, COLMAP, poses in between, files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sage_core.config.reconstruct import ReconstructConfig
+from sage_core.errors import SageError
+from sage_core.sfm.attempt import Attempt, CpuClock, Task, attempt
+from sage_core.sfm.mapping import CameraGroup
+from sage_core.sfm.model import SparseModel, frame_name, read_model, write_model
+from sage_core.sfm.output import coverage, keep_images, write_frames, write_gate
+from sage_core.sfm.photos import camera_groups
+from sage_core.sfm.recipes import RECIPES
+from sage_core.sfm.register import Registration, register_between
+from sage_core.types import Clip, Judgement
+from sage_core.video.frames import read_frames
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
+
+
+def reconstruct(
+    clip: dict[str, Any],
+    media: str,
+    out: str,
+    config: dict[str, Any],
+    seed: int,
+    provenance: dict[str, str],
+) -> dict[str, Any]:
+    """Reconstruct one clip into the folder ``out``; see :func:`sage_core.sfm.reconstruct`."""
+    import pycolmap
+
+    cv2.setNumThreads(1)
+    pycolmap.logging.minloglevel = 2
+    task = _prepared(
+        Clip.from_json(clip), Path(media), Path(out), ReconstructConfig(**config), seed
+    )
+    best = _best_attempt(task)
+    judgement = best.judgement
+    if best.accepted:
+        judgement = _finish(task, best, Path(out), provenance)
+    shutil.rmtree(task.work)
+    return {
+        "judgement": judgement.to_json(),
+        "recipe": best.recipe.name,
+        "cpu_s": task.clock.seconds,
+    }
+
+
+def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, seed: int) -> Task:
+    clock, images, work = CpuClock(), out / "images", out / "work"
+    images.mkdir(parents=True)
+    work.mkdir()
+    frames = sorted({*clip.key_frames, *clip.pose_frames})
+    with clock.of("decode"):
+        for frame in read_frames(media, frames, RECIPES[config.recipe].long_side_px, clip.crop):
+            path = images / frame_name(frame.index)
+            if not cv2.imwrite(str(path), frame.image[..., ::-1], _JPEG):
+                raise OSError(f"could not write {path}")
+    cameras = [CameraGroup([frame_name(frame) for frame in clip.key_frames])]
+    if not clip.ordered:
+        cameras = camera_groups(media, clip.key_frames, images)
+    return Task(clip, cameras, images, work, config, seed, clock)
+
+
+def _best_attempt(task: Task) -> Attempt:
+    """The configured recipe, and finer features where it lost a middling share of the key frames."""
+    first = attempt(task, RECIPES[task.config.recipe])
+    wanted = task.config.gate.min_registered_share
+    if not task.config.retry_from_share <= first.registered_share < wanted:
+        return first
+    try:
+        second = attempt(task, first.recipe.finer())
+    except SageError:  # out of CPU time; the first attempt's verdict stands
+        return first
+    return max(first, second, key=lambda one: (one.accepted, one.registered_share))
+
+
+def _finish(task: Task, best: Attempt, out: Path, provenance: dict[str, str]) -> Judgement:
+    """Pose the frames in between and write everything; adds their figures to the verdict."""
+    mapped = _as_sparse_model(best.model, task)
+    between = _register(task, mapped, best.tried)
+    posed = [*mapped.frames, *(r.posed for r in between if r.posed is not None)]
+    model = replace(mapped, frames=sorted(posed, key=lambda frame: frame.frame))
+    figures = {**best.judgement.figures, **coverage(task.clip, model, between)}
+    judgement = replace(best.judgement, figures=figures)
+    with task.clock.of("writing"):
+        write_model(model, out / "sparse" / "0")
+        write_frames(task.clip, model, between, out / "frames.parquet")
+        write_gate(task, best, judgement, provenance, out / "gate.json")
+        keep_images(task.images, model)
+    return judgement
+
+
+def _as_sparse_model(colmap: Any, task: Task) -> SparseModel:
+    """COLMAP's model with colours, its point ids renumbered from 1 in their order."""
+    folder = task.work / "mapped"
+    folder.mkdir()
+    colmap.extract_colors_for_all_images(task.images, 1)
+    colmap.write_binary(folder)
+    model = read_model(folder)
+    return replace(model, ids=np.arange(1, len(model.ids) + 1))
+
+
+def _register(task: Task, mapped: SparseModel, tried: Sequence[int]) -> list[Registration]:
+    if not task.clip.ordered:
+        return []
+    have = {frame.frame for frame in mapped.frames}
+    missing = sorted({*task.clip.pose_frames, *task.clip.key_frames} - have)
+    with task.clock.of("registering"):
+        return register_between(
+            mapped, task.images, missing, tried, task.config.register_between, task.seed
+        )

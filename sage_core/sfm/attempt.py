@@ -1,0 +1,146 @@
+"""One recipe on one clip, from features to the gate's verdict. Child process only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sage_core.config.reconstruct import ReconstructConfig
+from sage_core.errors import SandboxError
+from sage_core.sfm import mapping
+from sage_core.sfm.gate import PairFigures, judge_model, judge_pairs, judge_unfinished
+from sage_core.sfm.mapping import CameraGroup, Workbench
+from sage_core.sfm.model import frame_name, frame_of
+from sage_core.sfm.recipes import Recipe
+from sage_core.types import Clip, Judgement, Verdict
+
+
+@dataclass
+class CpuClock:
+    """CPU seconds of this process by what they went into."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        started = time.process_time()
+        try:
+            yield
+        finally:
+            used = time.process_time() - started
+            self.seconds[part] = round(self.seconds.get(part, 0.0) + used, 3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be reconstructed, and where. ``images`` holds the frames, ``work`` may be filled."""
+
+    clip: Clip
+    cameras: list[CameraGroup]
+    images: Path
+    work: Path
+    config: ReconstructConfig
+    seed: int
+    clock: CpuClock
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one recipe gave.
+
+    Attributes:
+        model: COLMAP's largest sub-model, or None.
+        tried: source indices of every frame given to COLMAP, sorted.
+        registered_share: of the clip's own key frames; 0 where nothing was mapped.
+    """
+
+    recipe: Recipe
+    judgement: Judgement
+    model: Any | None
+    tried: list[int]
+    registered_share: float = 0.0
+
+    @property
+    def accepted(self) -> bool:
+        return self.model is not None and self.judgement.verdict is Verdict.ACCEPTED
+
+
+def attempt(task: Task, recipe: Recipe) -> Attempt:
+    """Match, judge the pairs, map, add key frames where some were lost, judge the model.
+
+    Raises:
+        SandboxError: out of CPU time before there was anything to judge by.
+    """
+    folder = task.work / recipe.name
+    folder.mkdir(parents=True)
+    bench = Workbench(task.images, folder, recipe, task.seed)
+    keys = sorted(task.clip.key_frames)
+    pairs = _match_keys(task, bench)
+    judgement = judge_pairs(pairs, task.config.gate)
+    if judgement.verdict is not Verdict.ACCEPTED:
+        return Attempt(recipe, judgement, None, keys)
+    try:
+        model, tried = _map(task, bench, keys)
+    except SandboxError:
+        unfinished = judge_unfinished(pairs, task.config.gate)
+        if unfinished is None:
+            raise
+        return Attempt(recipe, unfinished, None, keys)
+    return _judged(task, recipe, pairs, model, tried)
+
+
+def _match_keys(task: Task, bench: Workbench) -> PairFigures:
+    with task.clock.of("features"):
+        mapping.extract(bench, task.cameras)
+    with task.clock.of("matching"):
+        mapping.match(bench, ordered=task.clip.ordered)
+    return mapping.measure_pairs(bench, ordered=task.clip.ordered)
+
+
+def _map(task: Task, bench: Workbench, keys: list[int]) -> tuple[Any | None, list[int]]:
+    """The model and all frames tried; mapped anew with more frames where key frames were lost."""
+    model = _timed_mapping(task, bench, len(keys))
+    if model is None or not task.clip.ordered:
+        return model, keys
+    extra = mapping.frames_to_add(
+        keys, _registered(model), sorted(task.clip.pose_frames), task.config.densify_step
+    )
+    if not extra:
+        return model, keys
+    with task.clock.of("features"):
+        mapping.extract_more(bench, [frame_name(frame) for frame in extra])
+    with task.clock.of("matching"):
+        mapping.match(bench, ordered=True)
+    tried = sorted({*keys, *extra})
+    denser = _timed_mapping(task, bench, len(tried))
+    if denser is None or _share(denser, keys) < _share(model, keys):
+        return model, keys
+    return denser, tried
+
+
+def _timed_mapping(task: Task, bench: Workbench, n_frames: int) -> Any | None:
+    with task.clock.of("mapping"):
+        return mapping.map_frames(bench, n_frames, task.config.max_cpu_s)
+
+
+def _registered(model: Any) -> set[int]:
+    return {frame_of(str(image.name)) for image in model.images.values() if image.has_pose}
+
+
+def _share(model: Any, keys: list[int]) -> float:
+    return len(_registered(model) & set(keys)) / len(keys)
+
+
+def _judged(
+    task: Task, recipe: Recipe, pairs: PairFigures, model: Any | None, tried: list[int]
+) -> Attempt:
+    keys = sorted(task.clip.key_frames)
+    if model is None:
+        return Attempt(recipe, judge_model(pairs, None, task.config.gate), None, tried)
+    figures = mapping.measure_model(model, [frame_name(frame) for frame in keys])
+    judgement = judge_model(pairs, figures, task.config.gate)
+    return Attempt(recipe, judgement, model, tried, figures.registered_share)

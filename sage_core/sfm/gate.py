@@ -1,0 +1,139 @@
+"""The quality gate: figures of COLMAP's pairs and model against thresholds, as a pure function."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+from sage_core.config.reconstruct import GateConfig
+from sage_core.types import Figure, Judgement, Reason
+
+_RULES = {">=": operator.ge, "<=": operator.le, "<": operator.lt, "==": operator.eq}
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """What matching shows before anything is mapped.
+
+    Attributes:
+        verified_pairs: pairs with 15 inliers or more (COLMAP's own count includes pairs with none).
+        planar_share: share of those that a homography explains; None without such pairs.
+        inlier_share: median share of matches that survive verification, over neighbouring pairs
+            (key frames 1, 2 and 4 apart; for photo sets over all verified pairs).
+        verified_share: share of neighbouring pairs that are verified; None for photo sets.
+    """
+
+    verified_pairs: int
+    planar_share: float | None
+    inlier_share: float | None
+    verified_share: float | None
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """What the largest sub-model shows.
+
+    Attributes:
+        key_frames: the clip's own key frames; ``registered_share`` of them are in the model.
+        points_median, points_min: mapped points seen, over the mapped frames.
+        track_length: mean number of mapped frames a point.
+        triangulation_deg: median over the points of the widest angle between two rays.
+        focal_ratio: focal length / long side; of several cameras the one farthest from 1.
+        plausible_lens: every camera's distortion can be inverted over the whole picture.
+    """
+
+    key_frames: int
+    registered_share: float
+    points: int
+    points_median: float
+    points_min: int
+    track_length: float
+    reprojection_px: float
+    triangulation_deg: float
+    focal_ratio: float
+    plausible_lens: bool
+
+
+def judge_pairs(pairs: PairFigures, gate: GateConfig) -> Judgement:
+    """Accepted: worth mapping. Mapping is the costliest step on clips that have no parallax."""
+    figures = pair_figures(pairs, gate)
+    if pairs.verified_pairs == 0:
+        message = "no two key frames match: no texture, or nothing in common"
+        return Judgement.reject(Reason.SFM_NOT_CONVERGED, message, figures)
+    if not _kept(figures["planar_share"]):
+        message = (
+            f"one homography explains {pairs.planar_share:.0%} of the pairs "
+            f"(limit {gate.max_planar_share:.0%}): the camera does not travel, or sees one plane"
+        )
+        return Judgement.reject(Reason.NO_PARALLAX, message, figures)
+    return Judgement.accept(figures)
+
+
+def judge_unfinished(pairs: PairFigures, gate: GateConfig) -> Judgement | None:
+    """The verdict on a clip whose mapping ran out of time, where its pairs alone tell; else None."""
+    figures = pair_figures(pairs, gate)
+    missed = _misses(figures)
+    if not missed:
+        return None
+    message = f"{missed}; mapping was stopped, having used up its CPU time"
+    return Judgement.reject(Reason.QUALITY_GATE, message, figures)
+
+
+def judge_model(pairs: PairFigures, model: ModelFigures | None, gate: GateConfig) -> Judgement:
+    """The verdict on a mapped clip; ``model`` is None where COLMAP found none."""
+    figures = pair_figures(pairs, gate)
+    if model is None:
+        return Judgement.reject(Reason.SFM_NOT_CONVERGED, "COLMAP found no model", figures)
+    figures |= model_figures(model, gate)
+    missed = _misses(figures)
+    if missed:
+        return Judgement.reject(Reason.QUALITY_GATE, missed, figures)
+    return Judgement.accept(figures)
+
+
+def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
+    """The figures of matching beside their thresholds."""
+    return {
+        "verified_pairs": Figure(pairs.verified_pairs, 1, ">="),
+        "planar_share": Figure(pairs.planar_share, gate.max_planar_share, "<"),
+        "inlier_share": Figure(pairs.inlier_share, gate.min_inlier_share, ">="),
+        "verified_share": Figure(pairs.verified_share, gate.min_verified_share, ">="),
+    }
+
+
+def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
+    """The figures of the model beside their thresholds."""
+    return {
+        "key_frames": Figure(model.key_frames),
+        "registered_share": Figure(model.registered_share, gate.min_registered_share, ">="),
+        "points": Figure(model.points),
+        "points_median": Figure(model.points_median, gate.min_points_median, ">="),
+        "points_min": Figure(model.points_min, gate.min_points_frame, ">="),
+        "track_length": Figure(model.track_length, gate.min_track_length, ">="),
+        "reprojection_px": Figure(model.reprojection_px, gate.max_reprojection_px, "<="),
+        "triangulation_deg": Figure(model.triangulation_deg, gate.min_triangulation_deg, ">="),
+        "focal_ratio": _focal_figure(model.focal_ratio, gate),
+        "plausible_lens": Figure(model.plausible_lens, True, "=="),
+    }
+
+
+def _focal_figure(ratio: float, gate: GateConfig) -> Figure:
+    if ratio < gate.min_focal_ratio:
+        return Figure(ratio, gate.min_focal_ratio, ">=")
+    return Figure(ratio, gate.max_focal_ratio, "<=")
+
+
+def _kept(figure: Figure) -> bool:
+    """A figure without threshold, or one that could not be measured, rejects nothing."""
+    value, threshold = figure.value, figure.threshold
+    if value is None or threshold is None:
+        return True
+    return bool(_RULES[str(figure.rule)](value, threshold))
+
+
+def _misses(figures: dict[str, Figure]) -> str:
+    return "; ".join(
+        f"{name} {figure.value:.3g} is not {figure.rule} {figure.threshold:g}"
+        for name, figure in figures.items()
+        if not _kept(figure)
+    )

@@ -1,0 +1,70 @@
+"""Reconstruct one clip in a sandboxed child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sage_core import sandbox
+from sage_core.config.reconstruct import ReconstructConfig
+from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
+
+
+@dataclass(frozen=True)
+class ReconstructionResult:
+    """The verdict, the name of the recipe that gave it, and CPU seconds by part of the work."""
+
+    judgement: Judgement
+    recipe: str
+    cpu_s: dict[str, float]
+
+
+def reconstruct(
+    clip: Clip,
+    media: Path,
+    out: Path,
+    config: ReconstructConfig,
+    seed: int,
+    provenance: Mapping[str, str] | None = None,
+) -> ReconstructionResult:
+    """Reconstruct a clip: COLMAP on its key frames, the quality gate, a pose for every pose frame.
+
+    Accepted clips leave in ``out``: ``sparse/0`` (COLMAP's binary format, every posed frame in it, images
+    ``frame_%06d.jpg`` by source index), ``images/`` at SfM resolution, ``frames.parquet``, ``gate.json``.
+    Given equal clip, media, settings and seed these are the same bytes.
+
+    Args:
+        media: the video file, or the folder of a photo collection.
+        out: a folder that is empty or not there yet; whatever is left in it after a rejection or an
+            error is no result.
+        provenance: further facts for ``gate.json``, such as hashes of the inputs.
+
+    Raises:
+        SageError: frames that cannot be decoded; :class:`SandboxError` for time (``max_cpu_s``,
+            ``max_wall_s``) or memory used up, or a crash of native code.
+    """
+    answer = sandbox.call(
+        "sage_core.sfm._child:reconstruct",
+        {
+            "clip": clip.to_json(),
+            "media": str(media.resolve()),
+            "out": str(out.resolve()),
+            "config": config.model_dump(mode="json"),
+            "seed": seed,
+            "provenance": dict(provenance or {}),
+        },
+        sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
+    )
+    return ReconstructionResult(_judgement(answer["judgement"]), answer["recipe"], answer["cpu_s"])
+
+
+def _judgement(data: dict[str, Any]) -> Judgement:
+    return Judgement(
+        Verdict(data["verdict"]),
+        Reason(data["reason"]) if data["reason"] else None,
+        data["message"],
+        {name: Figure(**figure) for name, figure in data["figures"].items()},
+        data["retryable"],
+    )
