@@ -17,7 +17,7 @@ class GateConfig(Section):
         100, "Smallest median number of mapped points that a registered key frame sees.", ge=0
     )
     min_points_frame: int = setting(
-        30, "Smallest number of mapped points that any registered key frame sees.", ge=0
+        30, "Key frames that see fewer mapped points do not count as registered.", ge=0
     )
     min_track_length: float = setting(3.0, "Smallest mean number of frames per point.", ge=2)
     max_reprojection_px: float = setting(0.9, "Largest mean reprojection error in pixels.", gt=0)
@@ -27,7 +27,7 @@ class GateConfig(Section):
         ge=0,
     )
     min_focal_ratio: float = setting(
-        0.4, "Smallest focal length as a share of the image's long side.", gt=0
+        0.25, "Smallest focal length as a share of the image's long side.", gt=0
     )
     max_focal_ratio: float = setting(
         2.2, "Largest focal length as a share of the image's long side.", gt=0

@@ -9,7 +9,7 @@ from sage_core.sfm.gate import (
     judge_unfinished,
 )
 from sage_core.sfm.model import PosedFrame, SparseModel, load_clip_model, read_model
-from sage_core.sfm.run import ReconstructionResult, reconstruct
+from sage_core.sfm.run import ReconstructionResult, judgement_from_json, reconstruct
 
 __all__ = [
     "AnchorFilter",
@@ -23,6 +23,7 @@ __all__ = [
     "judge_model",
     "judge_pairs",
     "judge_unfinished",
+    "judgement_from_json",
     "load_clip_model",
     "model_anchors",
     "read_model",

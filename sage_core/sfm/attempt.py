@@ -104,8 +104,9 @@ def _match_keys(task: Task, bench: Workbench) -> PairFigures:
 def _map(task: Task, bench: Workbench, keys: list[int]) -> tuple[Any | None, list[int]]:
     """The model and all frames tried; mapped anew with more frames where key frames were lost."""
     model = _timed_mapping(task, bench, len(keys))
-    if model is None or not task.clip.ordered:
-        return model, keys
+    share = 0.0 if model is None else _share(model, keys)
+    if share < task.config.retry_from_share or not task.clip.ordered:
+        return model, keys  # a fragment of a clip is not worth more frames
     extra = mapping.frames_to_add(
         keys, _registered(model), sorted(task.clip.pose_frames), task.config.densify_step
     )
@@ -117,14 +118,15 @@ def _map(task: Task, bench: Workbench, keys: list[int]) -> tuple[Any | None, lis
         mapping.match(bench, ordered=True)
     tried = sorted({*keys, *extra})
     denser = _timed_mapping(task, bench, len(tried))
-    if denser is None or _share(denser, keys) < _share(model, keys):
+    if denser is None or _share(denser, keys) < share:
         return model, keys
     return denser, tried
 
 
 def _timed_mapping(task: Task, bench: Workbench, n_frames: int) -> Any | None:
     with task.clock.of("mapping"):
-        return mapping.map_frames(bench, n_frames, task.config.max_cpu_s)
+        min_points = task.config.gate.min_points_frame
+        return mapping.map_frames(bench, n_frames, min_points, task.config.max_cpu_s)
 
 
 def _registered(model: Any) -> set[int]:

@@ -19,7 +19,7 @@ class PairFigures:
         verified_pairs: pairs with 15 inliers or more (COLMAP's own count includes pairs with none).
         planar_share: share of those that a homography explains; None without such pairs.
         inlier_share: median share of matches that survive verification, over neighbouring pairs
-            (key frames 1, 2 and 4 apart; for photo sets over all verified pairs).
+            (key frames 1, 2 and 4 apart; for photo sets each photo's three strongest pairs).
         verified_share: share of neighbouring pairs that are verified; None for photo sets.
     """
 

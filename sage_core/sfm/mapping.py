@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -129,11 +130,7 @@ def measure_pairs(bench: Workbench, *, ordered: bool) -> PairFigures:
         if len(geometry.inlier_matches) >= _MIN_INLIERS:
             inliers[pair_id] = len(geometry.inlier_matches)
             planar += _is_planar(geometry.config)
-    neighbours = set(inliers)
-    if ordered:
-        pairs = {pair_id: pycolmap.pair_id_to_image_pair(pair_id) for pair_id in matches}
-        offsets = {i: abs(rank[a] - rank[b]) for i, (a, b) in pairs.items()}
-        neighbours = {i for i, offset in offsets.items() if offset in _NEIGHBOUR_OFFSETS}
+    neighbours = _neighbours(matches, rank) if ordered else _strongest(inliers)
     shares = [inliers.get(i, 0) / matches[i] for i in neighbours if matches.get(i, 0)]
     wanted = sum(max(0, len(rank) - offset) for offset in _NEIGHBOUR_OFFSETS)
     return PairFigures(
@@ -142,6 +139,26 @@ def measure_pairs(bench: Workbench, *, ordered: bool) -> PairFigures:
         inlier_share=float(np.median(shares)) if shares else None,
         verified_share=len(neighbours & set(inliers)) / wanted if ordered and wanted else None,
     )
+
+
+def _neighbours(pair_ids: Iterable[int], rank: Mapping[int, int]) -> set[int]:
+    """Pairs of images 1, 2 or 4 places apart in the clip."""
+    import pycolmap
+
+    pairs = {pair_id: pycolmap.pair_id_to_image_pair(pair_id) for pair_id in pair_ids}
+    return {i for i, (a, b) in pairs.items() if abs(rank[a] - rank[b]) in _NEIGHBOUR_OFFSETS}
+
+
+def _strongest(inliers: Mapping[int, int]) -> set[int]:
+    """Each photo's pairs with the most inliers: what neighbours are where there is no order."""
+    import pycolmap
+
+    by_image: dict[int, list[int]] = defaultdict(list)
+    for pair_id in sorted(inliers, key=lambda i: (-inliers[i], i)):
+        for image in pycolmap.pair_id_to_image_pair(pair_id):
+            by_image[image].append(pair_id)
+    wanted = len(_NEIGHBOUR_OFFSETS)
+    return {pair_id for pair_ids in by_image.values() for pair_id in pair_ids[:wanted]}
 
 
 def _is_planar(config: int) -> bool:
@@ -153,8 +170,13 @@ def _is_planar(config: int) -> bool:
     }
 
 
-def map_frames(bench: Workbench, n_frames: int, deadline_cpu_s: float) -> Any | None:
-    """The largest sub-model as a ``pycolmap.Reconstruction``, or None.
+def map_frames(
+    bench: Workbench, n_frames: int, min_points: int, deadline_cpu_s: float
+) -> Any | None:
+    """The sub-model with the most sound frames as a ``pycolmap.Reconstruction``, or None.
+
+    Frames that see fewer than ``min_points`` mapped points are taken out of it again: their poses hang
+    on too little, and one such frame is no reason to lose a clip.
 
     Raises:
         SandboxError: this process's CPU seconds passed the deadline while mapping.
@@ -179,11 +201,25 @@ def map_frames(bench: Workbench, n_frames: int, deadline_cpu_s: float) -> Any | 
             "seconds were used up: raise reconstruct.max_cpu_s, or give it fewer key frames",
             reason=Reason.TIME_LIMIT,
         ) from error
-    return max(models.values(), key=_size, default=None)
+    for model in models.values():
+        _drop_weak_frames(model, min_points)
+    largest = max(models.values(), key=_size, default=None)
+    return largest if largest is not None and largest.num_reg_images() else None
 
 
 def _size(model: Any) -> tuple[int, int]:
     return model.num_reg_images(), model.num_points3D()
+
+
+def _drop_weak_frames(model: Any, min_points: int) -> None:
+    """Taking one out shortens tracks, so that others may follow."""
+    while weak := [i for i in _posed(model) if i.num_points3D < min_points]:
+        for image in weak:
+            model.deregister_frame(image.frame_id)
+
+
+def _posed(model: Any) -> list[Any]:
+    return [image for image in model.images.values() if image.has_pose]
 
 
 @contextmanager
@@ -210,7 +246,7 @@ def _cancel_after(deadline_cpu_s: float) -> Iterator[Any]:
 
 def measure_model(model: Any, key_names: Sequence[str]) -> ModelFigures:
     """Figures of a sub-model; the registered share counts the clip's own key frames only."""
-    images = [image for image in model.images.values() if image.has_pose]
+    images = _posed(model)
     seen = [image.num_points3D for image in images]
     registered = {str(image.name) for image in images} & set(key_names)
     centres = {image.image_id: image.projection_center() for image in images}

@@ -38,7 +38,7 @@ def _exif_focal_ratio(photo: Path) -> float:
     camera = pycolmap.infer_camera_from_image(photo)
     if not camera.has_prior_focal_length:
         return 0.0
-    ratio = float(camera.focal_length) / max(camera.width, camera.height)
+    ratio: float = camera.focal_length / max(camera.width, camera.height)
     return round(ratio, 4)
 
 

@@ -57,10 +57,13 @@ def reconstruct(
         },
         sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
     )
-    return ReconstructionResult(_judgement(answer["judgement"]), answer["recipe"], answer["cpu_s"])
+    return ReconstructionResult(
+        judgement_from_json(answer["judgement"]), answer["recipe"], answer["cpu_s"]
+    )
 
 
-def _judgement(data: dict[str, Any]) -> Judgement:
+def judgement_from_json(data: Mapping[str, Any]) -> Judgement:
+    """What :meth:`Judgement.to_json` gave, as ``gate.json`` holds it."""
     return Judgement(
         Verdict(data["verdict"]),
         Reason(data["reason"]) if data["reason"] else None,
