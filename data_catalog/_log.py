@@ -5,10 +5,10 @@ The folder holds
     part-<generation>-*.parquet events merged by a compaction
     _generation-<number>.json   which parts count, and which event files they stand in for
 
-Readers take no lock. They read the newest generation's parts and the event files that it does not stand
-in for, then make sure that the generation is still there; if not, they start again. Compaction writes a
-new part, creates the next generation (which fails if another was faster), removes the old generation,
-and only then the files that it counted on.
+Compaction writes a new part, creates the next generation (which fails if another was faster), removes
+the old generation, and only then the files that it counted on. Readers take no lock: they list the
+folder, then open the newest generation listed. That it is still there proves that nothing it counts on
+was removed while the listing went on. When it is gone, or a file is when its turn comes, they start again.
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ class Generation:
     parts: tuple[tuple[str, int], ...] = ()
     covers: frozenset[str] = frozenset()
 
-    @property
-    def name(self) -> str:
-        return _pointer(self.number)
-
     def to_json(self) -> str:
         return _json.dumps(asdict(self) | {"version": 1, "covers": sorted(self.covers)}, indent=1)
 
@@ -56,9 +52,6 @@ class Generation:
         data = json.loads(path.read_text())
         parts = tuple((name, rows) for name, rows in data["parts"])
         return cls(data["number"], parts, frozenset(data["covers"]))
-
-
-_NOTHING_YET = Generation()
 
 
 class StageLog:
@@ -115,7 +108,7 @@ class StageLog:
         times in its life. Call it with the stage locked.
         """
         current, loose = self._scan()
-        # What a compaction that was killed has left to do.
+        # What a compaction that was killed has left to do, in its own order.
         self._remove_generations_before(current.number)
         self._remove(name for name in loose if name in current.covers)
         loose = [name for name in loose if name not in current.covers]
@@ -144,7 +137,7 @@ class StageLog:
         table = table.sort_by([(name, "ascending") for name in ("item", "attempt", "sequence")])
         self._write(table, part)
         new = Generation(number, (*kept, (part, table.num_rows)), covers)
-        path = self._folder / new.name
+        path = self._folder / _pointer(number)
         if not _files.create_whole(path, new.to_json().encode(), self._temporary):
             self._remove([part])
             return
@@ -193,21 +186,18 @@ class StageLog:
                 generation, loose = self._scan()
                 parts = [name for name, _ in generation.parts]
                 take_in(generation, parts + [n for n in loose if n not in generation.covers])
+                return
             except FileNotFoundError as error:
                 problem = error
-                continue
-            if generation is _NOTHING_YET or (self._folder / generation.name).exists():
-                return
         raise CatalogError(
-            f"the log in {self._folder} could not be read in {_READ_ATTEMPTS} attempts"
-            f" ({problem or 'compacted again and again'}): files seem to have been removed by hand;"
-            " restore them from a backup"
+            f"the log in {self._folder} could not be read in {_READ_ATTEMPTS} attempts ({problem}):"
+            " files seem to have been removed by hand; restore them from a backup"
         )
 
     def _scan(self) -> tuple[Generation, list[str]]:
         names = self._names()
         if not names:
-            return _NOTHING_YET, []
+            return Generation(), []
         pointers = [name for name in names if name.startswith("_generation-")]
         if not pointers:
             raise FileNotFoundError(f"no generation in {self._folder}")
@@ -225,8 +215,9 @@ class StageLog:
         """Make the folder, with its first generation, which counts on nothing."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self._names():
-            path = self._folder / Generation().name
-            _files.create_whole(path, Generation().to_json().encode(), self._temporary)
+            first = Generation()
+            path = self._folder / _pointer(first.number)
+            _files.create_whole(path, first.to_json().encode(), self._temporary)
 
     def _read(self, name: str) -> pa.Table:
         path = self._folder / name

@@ -38,7 +38,7 @@ def run_in_workspace(
             items=items,
             return_state=True,
         )
-        APILogHandler.flush()
+        APILogHandler().flush()
     summaries = state.result(raise_on_failure=False)
     if isinstance(summaries, list):
         nothing = all(not s.judged and not s.broken for s in summaries)

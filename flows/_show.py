@@ -139,7 +139,6 @@ def _holds(figure: dict[str, Any]) -> bool:
         "<=": lambda: value <= threshold,
         ">": lambda: value > threshold,
         "<": lambda: value < threshold,
-        "==": lambda: value == threshold,
     }
     return bool(compare.get(figure["rule"], lambda: True)())
 

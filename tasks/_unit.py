@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,26 @@ class Outcome:
     children: list[ChildOutcome] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """Whom a verdict is on, and from which inputs it was reached."""
+
+    item: str
+    source: str
+    parent: str | None
+    input_hash: str
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of an item, and what it took to find out."""
+
+    outcome: Outcome
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
 def judge(
     ws: Workspace,
     *,
@@ -55,36 +75,64 @@ def judge(
 ) -> StageEvent:
     """Do the work and append its verdict, with those of its children, to the catalog in one commit.
 
+    The children's ids are kept in the item's ``details["children"]``. Returns the item's event.
+    """
+    done = attempt(item, stage, work)
+    subject = Subject(item, source, parent, input_hash)
+    return record(ws, [(subject, done)], stage=stage, config=config, run=run)[0]
+
+
+def attempt(item: str, stage: Stage, work: Callable[[], Outcome]) -> Attempt:
+    """Do the work, whatever happens on the way, and measure what it used.
+
     A :class:`SageError` becomes the verdict *failed* with its own reason, a full disk ``disk_full``
-    (retryable), anything else ``internal_error`` (retryable, traceback in the log). The children's ids
-    are kept in the item's ``details["children"]``. Returns the item's event.
+    (retryable), anything else ``internal_error`` (retryable, traceback in the log).
     """
     started = time.monotonic()
     with metered() as usage:
         outcome = _attempt(item, stage, work)
-    details = dict(outcome.details)
-    details["peak_mb"] = round(usage.peak_mb)
-    if outcome.children:
-        details["children"] = [child.item for child in outcome.children]
+    seconds = round(time.monotonic() - started, 3)
+    return Attempt(outcome, seconds, round(usage.cpu_s, 3), usage.peak_mb)
+
+
+def record(
+    ws: Workspace,
+    attempts: Sequence[tuple[Subject, Attempt]],
+    *,
+    stage: Stage,
+    config: SageConfig,
+    run: str,
+) -> list[StageEvent]:
+    """Append the verdicts on items that were done together, and on their children, in one commit.
+
+    Returns the items' own events, in order.
+    """
     common = {
         "stage": stage.value,
-        "source": source,
         "config_hash": config.stage_hash(stage),
-        "input_hash": input_hash,
         "code_version": __version__,
         "sequence": 0,  # given by the catalog
-        "seconds": round(time.monotonic() - started, 3),
-        "cpu_seconds": round(usage.cpu_s, 3),
         "host": socket.gethostname(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run,
     }
-    own = _event(ws, item, parent, outcome.judgement, outcome.artifacts, details, common)
-    events = [own] + [
-        _event(ws, c.item, item, c.judgement, c.artifacts, c.details, common)
-        for c in outcome.children
-    ]
-    ws.catalog.append(events)
+    own, children = [], []
+    for subject, done in attempts:
+        shared = {
+            **common,
+            "source": subject.source,
+            "input_hash": subject.input_hash,
+            "seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds,
+        }
+        outcome = done.outcome
+        details = {**outcome.details, "peak_mb": round(done.peak_mb)}
+        if outcome.children:
+            details["children"] = [child.item for child in outcome.children]
+        whole = ChildOutcome(subject.item, outcome.judgement, outcome.artifacts, details)
+        own.append(_event(ws, whole, subject.parent, shared))
+        children += [_event(ws, child, subject.item, shared) for child in outcome.children]
+    ws.catalog.append([*own, *children])
     return own
 
 
@@ -120,26 +168,21 @@ def _unforeseen(item: str, stage: Stage, error: Exception) -> Outcome:
 
 
 def _event(
-    ws: Workspace,
-    item: str,
-    parent: str | None,
-    judgement: Judgement,
-    artifacts: dict[str, Artifact],
-    details: dict[str, Any],
-    common: dict[str, Any],
+    ws: Workspace, what: ChildOutcome, parent: str | None, common: dict[str, Any]
 ) -> StageEvent:
+    judgement = what.judgement
     reason = judgement.reason.value if judgement.reason else None
     retryable = judgement.verdict is Verdict.FAILED and judgement.retryable
     return StageEvent(
-        item=item,
+        item=what.item,
         parent=parent,
         verdict=judgement.verdict.value,
         reason=reason,
         message=judgement.message,
         figures={name: asdict(figure) for name, figure in judgement.figures.items()},
         retryable=retryable,
-        attempt=ws.catalog.next_attempt(item, common["stage"]),
-        artifacts=artifacts,
-        details=details,
+        attempt=ws.catalog.next_attempt(what.item, common["stage"]),
+        artifacts=what.artifacts,
+        details=what.details,
         **common,
     )

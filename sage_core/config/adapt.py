@@ -2,10 +2,208 @@
 
 from __future__ import annotations
 
-from sage_core.config._base import Section, setting
+from typing import Literal
+
+from pydantic import model_validator
+
+from sage_core.config._base import Section, setting, subsection
+from sage_core.config.sampling import SamplingConfig
+
+
+class LossConfig(Section):
+    """Terms of the loss and their weights (method section 3)."""
+
+    anchor_weight: float = setting(
+        1.0, "Weight of the anchor loss; 0 leaves it out.", ge=0, le=1000
+    )
+    alpha: float = setting(
+        0.2, "Weight of the confidence's logarithm in anchor and labelled loss.", ge=0, le=10
+    )
+    rendering_weight: float = setting(
+        1.0, "Weight of the rendering loss; 0 leaves it out.", ge=0, le=1000
+    )
+    perceptual: Literal["none", "vgg", "alex"] = setting(
+        "alex", "Network of the perceptual part of the rendering loss (LPIPS); none leaves it out."
+    )
+    perceptual_weight: float = setting(
+        1.0, "Weight lambda of LPIPS within the rendering loss.", ge=0, le=1000
+    )
+    perceptual_weights: str | None = setting(
+        None,
+        "Folder with the perceptual network's weights: torchvision's vgg16 or alexnet file and LPIPS's "
+        "linear layers. Needed unless adapt.loss.perceptual is none.",
+    )
+    labelled_weight: float = setting(
+        1.0, "Weight gamma of the labelled (supervised) loss.", ge=0, le=1000
+    )
+    render_context: bool = setting(
+        True, "Whether context views are rendered too, or only the target views."
+    )
+    trained_scale: bool = setting(
+        True,
+        "Whether gradients flow through the scale of the predicted points (as in the published training).",
+    )
+
+
+class RegularisationConfig(Section):
+    """Labelled samples that keep the model from forgetting (method section 3)."""
+
+    enabled: bool = setting(
+        True, "Whether labelled samples are mixed in; without them the paper's CD is 1.3-2 x worse."
+    )
+    source: str | None = setting(
+        None,
+        "Where labelled samples come from: 'rooms' for procedural rooms, or the path of an RGB-D data "
+        "set in the 7-Scenes layout.",
+    )
+    pool: int = setting(
+        400, "Distinct labelled samples; they come round again when all were used.", ge=1, le=10**6
+    )
+    ratio: int = setting(30, "Video samples for each labelled one.", ge=1, le=10_000)
+
+
+class OptimizerConfig(Section):
+    """AdamW, its schedule, and what one step is made of."""
+
+    batch: int = setting(
+        16, "Samples of one optimiser step, over all processes together.", ge=1, le=65_536
+    )
+    micro_batch: int = setting(
+        1,
+        "Samples that a process passes through the model at once; memory grows with it.",
+        ge=1,
+        le=1024,
+        affects_result=False,
+    )
+    lr: float = setting(2e-5, "Peak learning rate.", gt=0, le=1)
+    last_lr: float = setting(1e-7, "Learning rate at the last step.", ge=0, le=1)
+    warmup_share: float = setting(
+        0.05, "Share of all steps over which the learning rate rises linearly.", ge=0, lt=1
+    )
+    weight_decay: float = setting(
+        0.05, "AdamW's weight decay; tensors of one dimension have none.", ge=0, le=1
+    )
+    beta1: float = setting(0.9, "AdamW's decay of the first moment.", ge=0, lt=1)
+    beta2: float = setting(0.95, "AdamW's decay of the second moment.", ge=0, lt=1)
+    clip_norm: float = setting(
+        1.0,
+        "Largest L2 norm of the gradient; longer ones are scaled down; 0 switches it off.",
+        ge=0,
+    )
+    clip_per_group: bool = setting(
+        False, "Whether each parameter group's gradient is limited by itself, or all together."
+    )
+    max_skipped: int = setting(
+        10,
+        "Steps skipped for a loss or gradient that is not finite, within skip_window steps, after which "
+        "training gives up.",
+        ge=0,
+        le=10_000,
+    )
+    skip_window: int = setting(100, "Steps that max_skipped counts over.", ge=1, le=100_000)
+
+
+class CheckpointConfig(Section):
+    """When training saves, besides at the end and when it is asked to stop."""
+
+    minutes: float = setting(
+        10.0, "Minutes between checkpoints; 0 for none.", ge=0, affects_result=False
+    )
+    steps: int = setting(0, "Steps between checkpoints; 0 for none.", ge=0, affects_result=False)
+    keep: int = setting(
+        2, "Checkpoints kept; older ones are removed.", ge=1, le=1000, affects_result=False
+    )
 
 
 class AdaptConfig(Section):
-    """The stage adapt."""
+    """Adapting a geometric foundation model on the shards."""
 
     version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    base: str = setting(
+        "mvdust3r",
+        "Base model: mini (small, its weights ship with SAGE), or the path of a weights file: "
+        "safetensors, or a checkpoint as MV-DUSt3R's own training writes it (.pth).",
+    )
+    image_px: int | None = setting(
+        None,
+        "Side in pixels of the square images that the model is given; empty for what it was trained at.",
+        ge=16,
+        le=2048,
+    )
+    held_out: tuple[str, ...] = setting(
+        (),
+        "Clips that are kept out of training, for evaluation: ids of clips or videos, or parts of what "
+        "the user gave as source.",
+    )
+    frozen: tuple[str, ...] = setting(
+        ("gaussian_head",), "Parameter groups that keep their weights."
+    )
+    batchnorm_frozen: bool = setting(
+        True, "Whether batch-norm layers keep the running statistics of the base weights."
+    )
+    lr_factors: dict[str, float] = setting(
+        {}, "Factor on the learning rate of a parameter group, by the group's name; 1 where absent."
+    )
+    sampling: SamplingConfig = subsection(SamplingConfig)
+    loss: LossConfig = subsection(LossConfig)
+    regularisation: RegularisationConfig = subsection(RegularisationConfig)
+    optimizer: OptimizerConfig = subsection(OptimizerConfig)
+    checkpoint: CheckpointConfig = subsection(CheckpointConfig)
+    epochs: int = setting(5, "Passes over the trajectories.", ge=1, le=100_000)
+    trajectories: int = setting(
+        15_000, "Trajectories drawn from each data set in an epoch.", ge=1, le=10_000_000
+    )
+    steps: int | None = setting(
+        None, "Optimiser steps of the run; empty for as many as the epochs take.", ge=1
+    )
+    shuffle_views: bool = setting(
+        True,
+        "Whether the context views are shuffled, so that any of them may be the reference (as in the "
+        "published training), or the earliest always is.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where to train; auto takes CUDA where there is a device.", affects_result=False
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Precision of the model's trunk; auto is bfloat16 on CUDA and float32 on the CPU. Heads, losses and "
+        "rendering are always float32.",
+    )
+    processes: int = setting(
+        0,
+        "Training processes on this machine; 0 for one a CUDA device, or one on the CPU.",
+        ge=0,
+        le=64,
+        affects_result=False,
+    )
+    threads: int = setting(
+        0,
+        "CPU threads of one process; 0 for all cores, shared among the processes.",
+        ge=0,
+        le=1024,
+        affects_result=False,
+    )
+    loader_threads: int = setting(
+        2, "Threads of one process that make samples.", ge=1, le=256, affects_result=False
+    )
+    wall_hours: float = setting(
+        72.0,
+        "Hours after which a run that Prefect started is stopped (it saves first and can be resumed).",
+        gt=0,
+        affects_result=False,
+    )
+
+    def holds_out(self, clip: str, video: str, source: str) -> bool:
+        """Whether a clip is kept out of training."""
+        return any(name in (clip, video) or name in source for name in self.held_out)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AdaptConfig:
+        if self.optimizer.batch % self.optimizer.micro_batch:
+            raise ValueError(
+                f"optimizer.batch {self.optimizer.batch} must be a multiple of optimizer.micro_batch "
+                f"{self.optimizer.micro_batch}"
+            )
+        if not self.loss.anchor_weight and not self.loss.rendering_weight:
+            raise ValueError("loss.anchor_weight and loss.rendering_weight are both 0")
+        return self

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def clip_facts(reader: ShardReader, name: str) -> dict[str, Any]:
-    """A clip in numbers: frames, seconds, size, anchors a frame, points, trajectories, best score."""
+    """A clip in numbers: frames, seconds, size, anchors a frame, points, candidate samples, best score."""
     clip = reader.clip(name)
     # A handful of frames tells the usual number of anchors; reading all would read every picture.
     rows = np.unique(np.linspace(0, clip.n_frames - 1, 5).astype(int)).tolist()
@@ -28,9 +28,8 @@ def clip_facts(reader: ShardReader, name: str) -> dict[str, Any]:
         "size": f"{sample[0].width}x{sample[0].height}",
         "anchors": int(np.median([len(frame.anchors) for frame in sample])),
         "points": len(reader.points(name).ids),
-        "trajectories": len(clip.trajectories),
+        "samples": len(clip.trajectories),
         "best_score": round(max((t.score for t in clip.trajectories), default=0.0), 3),
-        "source": clip.source,
     }
 
 
@@ -42,8 +41,9 @@ def summary_table(reader: ShardReader) -> Table:
     frames = sum(fact["frames"] for fact in facts)
     table = Table(title=f"{len(facts)} clips, {frames} frames")
     for column in facts[0]:
-        numeric = column not in ("clip", "size", "source")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        numeric = column not in ("clip", "size")
+        heading = column.replace("_", " ")
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=column == "clip")
     for fact in facts:
         table.add_row(*("" if value is None else str(value) for value in fact.values()))
     return table

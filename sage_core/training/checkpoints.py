@@ -8,13 +8,11 @@ It is written under another name, flushed to the disk, and renamed; a folder wit
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sage_core.errors import CheckpointError
+from sage_core.training.files import flush
 
 _DAMAGE = (
     OSError,
@@ -109,23 +108,6 @@ def thin_checkpoints(folder: Path, keep: int) -> None:
         shutil.rmtree(old, ignore_errors=True)
     for partial in folder.glob(".partial_*"):
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a small JSON file atomically."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(data, indent=1, sort_keys=True))
-    flush(partial)
-    partial.rename(path)
-
-
-def flush(path: Path) -> None:
-    """Make a file's or a folder's content survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _whole(folder: Path) -> list[Path]:

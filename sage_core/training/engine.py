@@ -27,10 +27,11 @@ from sage_core.training.checkpoints import (
     newest_checkpoint,
     save_checkpoint,
     thin_checkpoints,
-    write_json,
 )
+from sage_core.training.files import write_json
+from sage_core.training.journal import MetricsLog
 from sage_core.training.loader import Loader
-from sage_core.training.metrics import MetricsLog, TermSums, memory_mb
+from sage_core.training.metrics import TermSums, memory_mb
 from sage_core.training.optimisation import (
     LearningRate,
     TrainedGroup,
@@ -224,7 +225,8 @@ class Trainer(Generic[T]):
         return _Step(total, finite, sums)
 
     def _line(self, step: int, rate: float, norms: Terms, done: _Step, bad: bool) -> dict[str, Any]:
-        line: dict[str, Any] = {"step": step, "lr": rate, "skipped": bad}
+        steps = self.routine.rate.steps
+        line: dict[str, Any] = {"step": step, "steps": steps, "lr": rate, "skipped": bad}
         means = done.sums.means(self.ranks)
         loss = self.ranks.sums([done.loss])[0] / self.ranks.world
         if bad:

@@ -13,12 +13,19 @@ from sage_core.errors import TrainingError
 from sage_core.types import Reason
 
 
+class RunHeldError(TrainingError):
+    """Another living process trains in the folder."""
+
+    reason = Reason.TRANSIENT
+    retryable = True
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run folder; the system lets go of it when the holder dies, however it dies.
 
     Raises:
-        TrainingError: another living process holds it; the message names process and host.
+        RunHeldError: another living process holds it; the message names process and host.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -26,11 +33,9 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise TrainingError(
-                f"{folder} is being trained by {file.read().strip() or 'another process'}: "
-                "wait for it, or stop it",
-                reason=Reason.TRANSIENT,
-                retryable=True,
+            holder = file.read().strip() or "another process"
+            raise RunHeldError(
+                f"{folder} is being trained by {holder}: wait for it, or stop it"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

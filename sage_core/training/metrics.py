@@ -1,12 +1,9 @@
-"""What a run says of itself: one JSON line a step in ``metrics.jsonl``."""
+"""Figures of a step, gathered over samples and ranks."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -36,55 +33,6 @@ class TermSums:
             for name, total, count in zip(self.names, sums, counts, strict=True)
             if count
         }
-
-
-class MetricsLog:
-    """An append-only file of JSON lines that a resumed run continues where its checkpoint stands."""
-
-    def __init__(self, path: Path, next_step: int) -> None:
-        """Open ``path`` and drop the lines from ``next_step`` on: those steps will run again."""
-        kept = [line for line in read_metrics(path) if line["step"] < next_step]
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.rename(path)
-        self._file = path.open("a")
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append one line, seen by readers at once."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a ``metrics.jsonl``; a line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
-
-
-def loss_figures(lines: Iterable[Mapping[str, Any]], window: int = 10) -> dict[str, Any]:
-    """First and last value of each loss term: means over the first and last ``window`` that had it."""
-    series: dict[str, list[float]] = {}
-    for line in lines:
-        for name, value in line["terms"].items():
-            series.setdefault(name, []).append(value)
-    return {
-        name: {
-            "first": sum(values[:window]) / len(values[:window]),
-            "last": sum(values[-window:]) / len(values[-window:]),
-        }
-        for name, values in series.items()
-    }
 
 
 def memory_mb(device: torch.device) -> float:

@@ -70,6 +70,12 @@ class SampleOrder:
         per_rank = self.batch // world
         return self.step(step)[rank * per_rank : (rank + 1) * per_rank]
 
+    def counts(self, steps: int) -> dict[Kind, int]:
+        """How many samples of each kind the first ``steps`` steps take."""
+        total = steps * self.batch
+        labelled = total // (self.ratio + 1) if self.ratio else 0
+        return {Kind.VIDEO: total - labelled, Kind.LABELLED: labelled}
+
     def steps(self, epochs: int) -> int:
         """Optimiser steps that see every video sample of ``epochs`` epochs."""
         videos = epochs * self.per_epoch

@@ -12,11 +12,18 @@ from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
 
 
-class DataSet(Section):
-    """One source of video samples: shard files that are drawn from together."""
+class ShardPart(Section):
+    """A shard and the clips of it that are drawn from."""
 
-    name: str = setting("videos", "What metrics and messages call it.")
-    shards: tuple[str, ...] = setting((), "Folders of shards, or files of either kind.")
+    path: str = setting(..., "A folder of shards, or one shard's frames-….parquet.")
+    clips: tuple[str, ...] | None = setting(None, "Ids of its clips to draw from; empty for all.")
+
+
+class DataSet(Section):
+    """One source of video samples: clips that are drawn from in turn."""
+
+    name: str = setting("videos", "What messages call it.")
+    parts: tuple[ShardPart, ...] = setting((), "Its shards.")
 
 
 class TrainSettings(Section):
@@ -59,8 +66,8 @@ class TrainSettings(Section):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _input_files(self) -> list[Path]:
-        files = [Path(path) for data in self.datasets for path in data.shards]
-        return files + ([Path(self.adapt.weights)] if self.adapt.weights else [])
+        files = [Path(part.path) for data in self.datasets for part in data.parts]
+        return [*files, Path(self.adapt.base)]
 
 
 def _described(path: Path) -> str:

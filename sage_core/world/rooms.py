@@ -15,6 +15,13 @@ from sage_core.world.render import render_frames
 from sage_core.world.scenes import Family, Scene, family_named
 
 _VIEW_STREAM = 77
+SPLITS = {
+    "train": range(0, 1_000_000_000),
+    "validation": range(1_000_000_000, 1_100_000_000),
+    "test": range(1_100_000_000, 1_200_000_000),
+    "film": range(1_200_000_000, 1_300_000_000),
+}
+"""Seeds of the rooms that serve each purpose, in every family; no seed serves two."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def _wood(rng: Rng) -> Map:
     x, _ = _grid()
     warp = _noise(rng, 1.6, 6.0)
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (x * int(rng.integers(5, 12)) + 1.5 * warp))
-    return (0.5 * rings + 0.5 * _noise(rng, 0.7, 5.0)).astype(np.float32)
+    mixed: Map = (0.5 * rings + 0.5 * _noise(rng, 0.7, 5.0)).astype(np.float32)
+    return mixed
 
 
 def _dots(rng: Rng) -> Map:

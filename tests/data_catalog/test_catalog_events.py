@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -141,6 +142,34 @@ def test_many_small_files_are_merged_on_the_way(
     assert len(files) < 20
     assert sorted(e.sequence for e in Catalog(ws.store).latest()) == [14, 14, 14, 14, 14, 15, 15]
     assert len(ws.catalog.frame(all=True)) == 100
+
+
+def test_a_listing_overtaken_by_a_compaction_misses_nothing(ws: Workspace) -> None:
+    """A folder's listing may hold the old generation but not what went or came while it was made."""
+    ws.catalog.append([event("a")])
+    ws.catalog.append([event("b")])
+    folder, writer = ws.root / "catalog/events/stage=curate", ws.catalog._logs["curate"]
+    before = sorted(file.name for file in folder.iterdir())
+    remove, looks = writer._remove, 0
+
+    def slow_listing() -> list[str]:
+        return [n for n in before if n.startswith("_generation-") or (folder / n).exists()]
+
+    def remove_and_look(names: Iterable[str]) -> None:
+        nonlocal looks
+        for name in names:
+            remove([name])
+            reader = Catalog(ws.store)._logs["curate"]
+            listings = iter([slow_listing()])
+            real = reader._names
+            reader._names = lambda prefix="": next(listings, None) or real(prefix)  # type: ignore[method-assign]
+            reader.refresh()
+            assert set(reader.latest) == {"a", "b"}
+            looks += 1
+
+    writer._remove = remove_and_look  # type: ignore[method-assign]
+    ws.catalog.compact()
+    assert looks == 3
 
 
 def test_pandas_and_the_queries_of_the_documentation(

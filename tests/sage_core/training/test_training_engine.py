@@ -11,8 +11,8 @@ from torch import nn
 from sage_core.errors import CheckpointError, TrainingError
 from sage_core.training.checkpoints import newest_checkpoint
 from sage_core.training.engine import Ending, Parts, Routine, Trainer
+from sage_core.training.journal import CIRCUMSTANCES, MetricsLog, loss_figures, read_metrics
 from sage_core.training.lock import run_lock
-from sage_core.training.metrics import MetricsLog, loss_figures, read_metrics
 from sage_core.training.optimisation import (
     LearningRate,
     TrainedGroup,
@@ -25,7 +25,6 @@ from sage_core.training.schedule import lr_share
 from sage_core.types import Reason
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))
-TIMINGS = ("samples_per_s", "data_wait_share", "memory_mb", "seconds")
 
 
 def parts(*, bad=frozenset()):
@@ -65,7 +64,7 @@ def trained(folder, *, stop_after=None, **changes):
     trainer = Trainer(parts(), routine(**changes), folder, ALONE)
     assert trainer.run() is Ending.FINISHED
     lines = [
-        {k: v for k, v in line.items() if k not in TIMINGS}
+        {k: v for k, v in line.items() if k not in CIRCUMSTANCES}
         for line in read_metrics(folder / "metrics.jsonl")
     ]
     return trainer, lines
