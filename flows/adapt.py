@@ -1,0 +1,59 @@
+"""adapt: shards → an adapted model."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.states import State
+
+from data_catalog import Workspace
+from flows._progress import TrainingProgress
+from flows._stage import (
+    StageSummary,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    run_name,
+    summarised,
+)
+from sage_core.config import SageConfig
+from sage_core.errors import SageError
+from sage_core.types import Stage
+from tasks._plan import Retry, Selection, wanted
+from tasks.adapt import adapt_inputs, adapt_model
+
+
+@flow(name="adapt", flow_run_name=run_name("adapt"))
+def adapt(
+    workspace: str,
+    config: SageConfig | None = None,
+    retry: Retry = Retry.NONE,
+    items: list[str] | None = None,
+) -> State[StageSummary]:
+    """Fine-tune the base model on the current shards, or go on where a killed run stopped.
+
+    Args:
+        workspace: the workspace's folder.
+        config: settings; the defaults are the paper's.
+        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        items: only this run (id).
+    """
+    config = config or SageConfig()
+    ws = Workspace.open(workspace)
+    with ws.catalog.lease(Stage.ADAPT.value, lease_owner()):
+        summary = _adapt(ws, config, Selection.of(retry, items))
+    return conclude(ws, summary, config.run.max_failed_share)
+
+
+def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSummary:
+    try:
+        inputs = adapt_inputs(ws, config)
+    except SageError as error:
+        return summarised(Stage.ADAPT, [], [str(error)], 0)
+    if not selection.names(inputs.item, None):
+        return summarised(Stage.ADAPT, [], [], 0)
+    if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection.retry):
+        return summarised(Stage.ADAPT, [], [], 1)
+    with TrainingProgress() as progress:
+        result = adapt_model(str(ws.root), inputs, config, flow_run_id(), progress.step)
+    progress.tell(Stage.ADAPT.value, result)
+    return summarised(Stage.ADAPT, [result], [], 0)
