@@ -107,19 +107,19 @@ def _cut(facts: Probe) -> _Fault:
 
 
 def _false_duration(facts: Probe, config: AcquireConfig, promised_s: float | None) -> _Fault:
-    """A claim that goes past the end, or claims none of which reaches it."""
-    claims = dict(facts.claims_s)
-    if promised_s:
-        claims["site"] = promised_s
-    if not claims:
-        return None
+    """A claim that goes past the end, or one about the whole file that falls short of it.
+
+    Without all of its bytes, a file falls short of true claims: what no structure contradicts is taken
+    for that. A track header speaks of one track only, which may be shorter than the file.
+    """
+    claims = {**facts.claims_s, **({"site": promised_s} if promised_s else {})}
     allowed = max(_FORGIVEN_S, config.duration_tolerance * facts.media_end_s)
-    longest = max(claims, key=lambda name: claims[name])
-    whole = Reason.TRUNCATED if longest in ("site", "container") else Reason.DURATION_MISMATCH
-    if claims[longest] > facts.media_end_s + allowed:
-        return whole, _lie(longest, claims[longest], facts)
-    if claims[longest] < facts.media_end_s - allowed:
-        return Reason.DURATION_MISMATCH, _lie(longest, claims[longest], facts)
+    for who, claim_s in claims.items():
+        if claim_s > facts.media_end_s + allowed:
+            cut = who in ("site", "container")
+            return Reason.TRUNCATED if cut else Reason.DURATION_MISMATCH, _lie(who, claim_s, facts)
+        if claim_s < facts.media_end_s - allowed and not who.startswith("tkhd"):
+            return Reason.DURATION_MISMATCH, _lie(who, claim_s, facts)
     return None
 
 

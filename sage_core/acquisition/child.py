@@ -72,7 +72,6 @@ class _Job:
         return {
             "quiet": True,
             "noprogress": True,
-            "no_color": True,
             "logger": _Quiet(),
             "noplaylist": True,
             "ignoreerrors": False,
