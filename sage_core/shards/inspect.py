@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_core.shards.read import ShardReader
+from sage_core.shards.read import ShardReader, shard_files
 from sage_core.shards.records import FrameRecord
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -33,13 +35,33 @@ def clip_facts(reader: ShardReader, name: str) -> dict[str, Any]:
     }
 
 
-def summary_table(reader: ShardReader) -> Table:
-    """All clips of the shards as a table for the terminal."""
+def inspect(paths: Iterable[str | Path], *, draw: Path | None, console: Console) -> None:
+    """Print a table for each shard; draw the middle frame of the first clip with its anchors.
+
+    Shards are shown one by one, so that a clip that was assembled twice is shown twice.
+
+    Raises:
+        ShardError: no shards there, or one that cannot be read.
+    """
+    files = shard_files(paths)
+    for path in files:
+        reader = ShardReader([path])
+        console.print(summary_table(reader, path.stem.removeprefix("frames-")))
+    if draw is not None:
+        reader = ShardReader(files[:1])
+        name = reader.names[0]
+        row = reader.n_frames(name) // 2
+        draw_frame(reader, name, row, draw)
+        console.print(f"frame {reader.clip(name).frames[row]} of clip {name} is drawn in {draw}")
+
+
+def summary_table(reader: ShardReader, name: str) -> Table:
+    """All clips of a shard as a table for the terminal."""
     from rich.table import Table
 
     facts = [clip_facts(reader, name) for name in reader.names]
     frames = sum(fact["frames"] for fact in facts)
-    table = Table(title=f"{len(facts)} clips, {frames} frames")
+    table = Table(title=f"shard {name}: {len(facts)} clips, {frames} frames")
     for column in facts[0]:
         numeric = column not in ("clip", "size")
         heading = column.replace("_", " ")

@@ -65,7 +65,10 @@ class ShardReader:
             for name, place in self._index(frames_path):
                 if name in self._places:
                     other = self._places[name].frames_path
-                    raise ShardError(f"clip {name} is in both {other} and {frames_path}")
+                    raise ShardError(
+                        f"clip {name} is in both {other} and {frames_path}, assembled twice: name "
+                        "the files to read one by one, as the catalog lists them"
+                    )
                 self._places[name] = place
         if not self._places:
             raise ShardError("the shards hold no clip at all", reason=Reason.NO_DATA)
@@ -170,7 +173,7 @@ class ShardReader:
 
 
 def shard_files(paths: Iterable[str | Path]) -> list[Path]:
-    """The frames files of shards named by folder or by either file, each once, sorted by name.
+    """The frames files of shards named by folder, workspace or either file, each once, sorted by name.
 
     Raises:
         ShardError: nothing named, nothing there, or a file without its other half.
@@ -179,8 +182,9 @@ def shard_files(paths: Iterable[str | Path]) -> list[Path]:
     found: set[Path] = set()
     for path in given:
         if path.is_dir():
-            inside = {*path.glob("frames-*.parquet"), *path.glob("clips-*.parquet")}
-            found |= {_frames_of(file) for file in inside}
+            # The clips file comes last: frames without it are a shard that was never finished.
+            folder = path / "shards" if (path / "shards").is_dir() else path
+            found |= {_frames_of(file) for file in folder.glob("clips-*.parquet")}
         else:
             found.add(_frames_of(path))
     if not found:

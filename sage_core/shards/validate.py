@@ -48,7 +48,6 @@ def validate(paths: Iterable[str | Path]) -> list[Problem]:
         ShardError: there is no shard at all.
     """
     problems: list[Problem] = []
-    seen: dict[str, Path] = {}
     for path in shard_files(paths):
         try:
             reader = ShardReader([path])
@@ -56,10 +55,6 @@ def validate(paths: Iterable[str | Path]) -> list[Problem]:
             problems.append(Problem(path.name, None, None, str(error)))
             continue
         for name in reader.names:
-            if name in seen:
-                message = f"also in {seen[name].name}"
-                problems.append(Problem(path.name, name, None, message))
-            seen.setdefault(name, path)
             problems.extend(_clip_problems(reader, path.name, name))
         problems.extend(_group_problems(path))
     return problems

@@ -123,6 +123,7 @@ def test_each_clip_gets_its_verdict_and_a_broken_one_harms_nobody(workspace):
     assert workspace.catalog.find(good, "assemble").attempt == 2
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_verdict_changes_nothing_in_the_end(workspace):
     good, _ = clip_ids()
     config = load_config(
