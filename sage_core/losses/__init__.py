@@ -1,0 +1,60 @@
+"""What training minimises, as pure functions: anchors, rendering, labels; and the scales they share.
+
+Points and images keep the conventions of the project (images 0..1, pixel centres at +0.5, pointmaps
+in the camera frame of view 0).
+"""
+
+from sage_core.losses._anchor import (
+    AnchorReduction,
+    AnchorSampling,
+    SparseAnchors,
+    anchor_loss,
+    anchor_scales,
+    sample_at,
+)
+from sage_core.losses._perceptual import Perceptual, PerceptualNetwork, load_perceptual
+from sage_core.losses._photometric import PhotometricForm, photometric_loss
+from sage_core.losses._rendering import (
+    RenderedViews,
+    RenderingOptions,
+    RenderingTerms,
+    rendering_loss,
+)
+from sage_core.losses._scale import mean_distance
+from sage_core.losses._scene import (
+    SCALE_BOUNDS_AT_224,
+    GaussianGradient,
+    GaussianScene,
+    gaussian_scene,
+    scale_bounds,
+    scaled_cameras,
+)
+from sage_core.losses._supervised import confident_loss, normalised_errors, supervised_loss
+
+__all__ = [
+    "SCALE_BOUNDS_AT_224",
+    "AnchorReduction",
+    "AnchorSampling",
+    "GaussianGradient",
+    "GaussianScene",
+    "Perceptual",
+    "PerceptualNetwork",
+    "PhotometricForm",
+    "RenderedViews",
+    "RenderingOptions",
+    "RenderingTerms",
+    "SparseAnchors",
+    "anchor_loss",
+    "anchor_scales",
+    "confident_loss",
+    "gaussian_scene",
+    "load_perceptual",
+    "mean_distance",
+    "normalised_errors",
+    "photometric_loss",
+    "rendering_loss",
+    "sample_at",
+    "scale_bounds",
+    "scaled_cameras",
+    "supervised_loss",
+]
