@@ -1,24 +1,20 @@
-"""The child process in which yt-dlp runs: what it may do, what it is told, what it answers.
+"""The child process in which yt-dlp runs: what it is told, what it answers.
 
-yt-dlp follows whatever a page tells it to: redirects, playlists, manifests with segments anywhere. The
-guard is therefore set below it, at Python's audit events, which no library can pass by: every opened
-URL, every connection's resolved address and every started program is looked at. Only the handler that
-goes through Python's sockets is used (libcurl would not be seen), manifests are read natively, and
-Deno, which solves YouTube's challenges, is run by yt-dlp without any right to the network.
+Only the request handler that goes through Python's sockets is used (libcurl would pass the guard by),
+manifests are read natively, and Deno, which solves YouTube's challenges, is run by yt-dlp without any
+right to the network.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sage_core.acquisition.failures import Failure, describe
+from sage_core.acquisition.guard import Watch, set_guard
 from sage_core.acquisition.hosts import HostGuard
-from sage_core.errors import SourceError
 from sage_core.types import Reason
 
 _KEPT = (
@@ -43,23 +39,12 @@ def expand(url: str, folder: str, settings: dict[str, Any], proxies: list[str]) 
     return _answer(_Listing(url, Path(folder), settings), settings, proxies)
 
 
-class _Watch:
-    """What stopped the work on purpose; kept here since yt-dlp rewraps what passes through it."""
-
-    def __init__(self) -> None:
-        self.stopped: SourceError | None = None
-
-    def stop(self, message: str, reason: Reason, *, retryable: bool = False) -> SourceError:
-        self.stopped = self.stopped or SourceError(message, reason=reason, retryable=retryable)
-        return self.stopped
-
-
 class _Job:
     """One use of yt-dlp."""
 
     def __init__(self, url: str, folder: Path, settings: dict[str, Any]) -> None:
         self.url, self.folder, self.settings = url, folder, settings
-        self.watch = _Watch()
+        self.watch = Watch()
 
     def work(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -95,10 +80,19 @@ class _Job:
 
 class _Listing(_Job):
     def work(self) -> dict[str, Any]:
+        if self._is_known_single():
+            return {"entries": None}
         entries = list(self._entries(self.url, _NESTED_LISTS))
         if len(entries) == 1 and entries[0]["url"] == self.url:
             return {"entries": None}
         return {"entries": entries}
+
+    def _is_known_single(self) -> bool:
+        """Whether the URL's form tells yt-dlp that it is one video, without asking the site."""
+        with _downloader(self.options()) as ydl:
+            extractors = (ie for ie in ydl._ies.values() if ie.suitable(self.url))
+            first = next(extractors, None)
+            return first is not None and first.is_single_video(self.url) is True
 
     def _entries(self, url: str, depth: int) -> Iterator[dict[str, Any]]:
         """Videos under a URL, in order; a channel's tabs are lists within a list."""
@@ -234,7 +228,7 @@ class _Quiet:
 
 
 def _answer(job: _Job, settings: dict[str, Any], proxies: list[str]) -> dict[str, Any]:
-    _set_guard(HostGuard(settings["allow_hosts"], proxies), job.watch)
+    set_guard(HostGuard(settings["allow_hosts"], proxies), job.watch)
     try:
         return job.work()
     except Exception as error:  # noqa: BLE001  (all that yt-dlp may raise is told apart there)
@@ -253,47 +247,6 @@ def _downloader(options: dict[str, Any]) -> Any:
             return super().build_request_director([UrllibRH], preferences)
 
     return Guarded(options)
-
-
-def _set_guard(guard: HostGuard, watch: _Watch) -> None:
-    """Refuse URLs, connections and programs for the rest of this process's life."""
-    import deno
-
-    programs = {os.path.realpath(deno.find_deno_bin())}
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "urllib.Request":
-            _check_url(guard, watch, arguments[0])
-        elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-            _check_address(guard, watch, arguments[-1])
-        elif event == "ftplib.connect":
-            raise watch.stop("only http and https are fetched, not ftp", Reason.BAD_SOURCE)
-        elif event == "subprocess.Popen":
-            if os.path.realpath(str(arguments[0] or arguments[1][0])) not in programs:
-                raise PermissionError(f"starting {arguments[0]} is not allowed here")
-        elif event in ("os.system", "os.exec", "os.posix_spawn"):
-            raise PermissionError(f"{event} is not allowed here")
-
-    sys.addaudithook(hook)
-
-
-def _check_url(guard: HostGuard, watch: _Watch, url: str) -> None:
-    if url.startswith("data:"):
-        return
-    try:
-        guard.check(url)
-    except SourceError as error:
-        watch.stopped = watch.stopped or error
-        raise
-
-
-def _check_address(guard: HostGuard, watch: _Watch, address: Any) -> None:
-    if isinstance(address, tuple) and not guard.allows(str(address[0]), int(address[1])):
-        raise watch.stop(
-            f"a connection to {address[0]} was asked for, which is not a public host and not in "
-            "acquire.allow_hosts",
-            Reason.FORBIDDEN_HOST,
-        )
 
 
 def _is_list(ydl: Any, entry: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 A URL comes from anybody. Without a guard it could make this machine fetch from its own loopback
 services, a router, or a cloud's metadata address and keep the answer as a "video". So every address is
-checked after name look-up, at each connection (see :mod:`sage_core.acquisition.child`).
+checked after name look-up, at each connection (see :mod:`sage_core.acquisition.guard`).
 """
 
 from __future__ import annotations

@@ -81,10 +81,11 @@ def test_a_private_host_is_refused_before_any_request(servers, tmp_path):
 
 GUARDED = """
 import socket, subprocess, urllib.request, sys
-from sage_core.acquisition.child import _set_guard, _Watch
+import deno
+from sage_core.acquisition.guard import Watch, set_guard
 from sage_core.acquisition.hosts import HostGuard
-watch = _Watch()
-_set_guard(HostGuard(["127.0.0.1"]), watch)
+watch = Watch()
+set_guard(HostGuard(["127.0.0.1"]), watch)
 port = int(sys.argv[1])
 def refused(what):
     try:
@@ -93,6 +94,7 @@ def refused(what):
         return type(error).__name__
     return "passed"
 socket.create_connection(("127.0.0.1", port)).close()
+subprocess.run([deno.find_deno_bin(), "--version"], check=True, stdout=subprocess.DEVNULL)
 print(refused(lambda: socket.create_connection(("127.0.0.2", port))),
       refused(lambda: urllib.request.urlopen("file:///etc/hostname")),
       refused(lambda: urllib.request.urlopen("ftp://127.0.0.1/x")),
