@@ -10,7 +10,8 @@ from sage_core.config._base import Section, setting
 class SamplingConfig(Section):
     """How a trajectory (context and target views) is drawn from a clip.
 
-    Frames are counted at 30 a second, whatever the video's own rate: an interval of 20 is 2/3 s.
+    Frames are counted at 30 a second, whatever the video's own rate: an interval of 20 is 2/3 s. Photo sets,
+    which have no time, are sampled so that each view shares ``covisibility_min`` with another.
     """
 
     mode: Literal["perturbed", "linear", "covisibility", "candidates"] = setting(

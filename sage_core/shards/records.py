@@ -126,7 +126,7 @@ class Trajectory:
     Attributes:
         context: rows that the model sees, in order of time; the first is the reference view.
         targets: rows that are only rendered.
-        mode: how it was drawn (``SamplingConfig.mode``).
+        mode: how it was drawn (``SamplingConfig.mode``; ``connected`` for photo sets in the modes of time).
         overlap: mean covisibility of neighbouring context views, 0..1.
         parallax: median over neighbouring context views of their distance / median depth.
         sharpness: mean sharpness of all its frames / the clip's median.

@@ -4,8 +4,9 @@ Paper (section on trajectories): uniform sampling takes ``I[t0 + i Δt]``, SAGE 
 ``I[t0 + i Δt + δ_i], δ_i ~ U(-ε, ε)``; target views lie strictly between the first and last context
 view. Moments are turned into frames by their time stamps, so variable frame rates do no harm.
 
-A photo set has no time: whatever the mode, its samples are grown by covisibility, and a target counts as
-interpolated when two context views or more see what it sees.
+A photo set has no time, and few near duplicates. Where a mode asks for time its samples are grown by
+covisibility with no upper end (mode ``connected``), and a target counts as interpolated when two context
+views or more see what it sees.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def candidates(
 ) -> list[Trajectory]:
     """Up to ``count`` different samples, half of them in time and half by covisibility, best score first."""
     covisibility = clip.covisibility.matrix(clip.n_frames)
-    modes = ["perturbed", "covisibility"] if clip.ordered else ["covisibility"]
+    modes = ["perturbed", "covisibility"]
     found: dict[tuple[int, ...], Trajectory] = {}
     for mode in modes:
         section = config.model_copy(update={"mode": mode})
@@ -126,9 +127,13 @@ def _sampler(
     """What draws once; it gives None where the draw hit a gap or a dead end."""
     if config.mode == "candidates":
         return lambda: _from_table(clip, config, rng)
-    if config.mode == "covisibility" or not clip.ordered:
+    if config.mode == "covisibility":
         grow = _Growth(clip, config, rng)
         return lambda: _with_targets(clip, config, rng, "covisibility", grow(), grow.covisibility)
+    if not clip.ordered:
+        unbounded = {"covisibility_max": 1.0, "min_parallax": 0.0}
+        join = _Growth(clip, config.model_copy(update=unbounded), rng)
+        return lambda: _with_targets(clip, config, rng, "connected", join(), join.covisibility)
     jitter = config.jitter_frames if config.mode == "perturbed" else 0.0
     return lambda: _with_targets(clip, config, rng, config.mode, _walk(clip, config, jitter, rng))
 

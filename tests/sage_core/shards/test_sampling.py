@@ -110,9 +110,12 @@ def test_growth_stays_inside_its_band():
         assert (seen[-2] >= 0.2).all()
 
 
-def test_photo_sets_are_sampled_by_covisibility_only():
+def test_photo_sets_are_sampled_by_what_they_share_for_they_have_no_time():
+    share = PHOTOS.covisibility.matrix(PHOTOS.n_frames)
     for sample in draws(PHOTOS, SamplingConfig(mode="perturbed", n_context=5)):
-        assert sample.mode == "covisibility"
+        assert sample.mode == "connected"
+        inside = share[np.ix_(sample.context, sample.context)] - np.eye(5)
+        assert (inside.max(1) >= 0.2).all()
     contexts = [s.context for s in draws(PHOTOS, SamplingConfig(n_context=5))]
     assert any(context != sorted(context) for context in contexts)
 
