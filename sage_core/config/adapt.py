@@ -36,8 +36,28 @@ class LossConfig(Section):
     labelled_weight: float = setting(
         1.0, "Weight gamma of the labelled (supervised) loss.", ge=0, le=1000
     )
-    render_context: bool = setting(
-        True, "Whether context views are rendered too, or only the target views."
+    anchor_sampling: Literal["nearest", "bilinear"] = setting(
+        "nearest",
+        "Whether an anchor is compared with its pixel's point, or with one between pixels.",
+    )
+    anchor_reduction: Literal["view_means", "sum", "mean"] = setting(
+        "view_means",
+        "Mean over a view's anchors summed over views (the size of the model's own loss), sum over all "
+        "anchors (the paper's formula to the letter), or mean over all.",
+    )
+    photometric: Literal["squared", "l2_norm"] = setting(
+        "squared", "Squared colour difference (the paper's), or its length (MV-DUSt3R's)."
+    )
+    gaussian_gradient: Literal["centres", "all"] = setting(
+        "centres",
+        "Whether rendering moves only the Gaussians' centres (geometry), or also reaches the decoder "
+        "through the Gaussian head.",
+    )
+    rendered_context: int | None = setting(
+        None,
+        "Context views rendered besides the targets, drawn at random; empty for all of them.",
+        ge=0,
+        le=64,
     )
     trained_scale: bool = setting(
         True,

@@ -1,0 +1,92 @@
+"""The trainer's command line; see :mod:`sage_core.training`.
+
+Exit status: 0 when the run is finished, 1 when it failed (``result.json`` says why), 2 on wrong usage, 75
+when another process trains in the folder, 143 when it was asked to stop and saved a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from sage_core.errors import SageError
+from sage_core.training.lock import RunHeldError
+from sage_core.training.settings import TrainSettings
+
+STOPPED = 128 + signal.SIGTERM
+HELD = 75
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.parent:
+        _die_with(arguments.parent)
+    try:
+        settings = TrainSettings.read(arguments.settings)
+    except SageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    processes = _processes(settings) if arguments.launch else 1
+    if processes > 1:
+        _become_many(processes, arguments.settings)
+    return _trained(settings)
+
+
+def _trained(settings: TrainSettings) -> int:
+    from sage_core.training.engine import Ending
+    from sage_core.training.run import train
+
+    try:
+        return 0 if train(settings) is Ending.FINISHED else STOPPED
+    except SageError as error:
+        print(error, file=sys.stderr)
+        return HELD if isinstance(error, RunHeldError) else 1
+
+
+def _processes(settings: TrainSettings) -> int:
+    if settings.adapt.processes or settings.adapt.device == "cpu":
+        return settings.adapt.processes or 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _become_many(processes: int, settings: Path) -> None:
+    """Turn this process into ``torch.distributed.run`` with so many trainers."""
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    own = ["-m", "sage_core.training", "--settings", str(settings), "--parent", str(os.getpid())]
+    os.execv(sys.executable, [sys.executable, *run, *own])  # noqa: S606  (no shell is the point)
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux for a SIGTERM when the parent dies: the run then saves and ends."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(STOPPED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sage_core.training",
+        description="Adapt a model on shards. With many devices, start it under torch.distributed.run.",
+    )
+    parser.add_argument("--settings", type=Path, required=True, help="JSON file (docs/adapt.md)")
+    parser.add_argument(
+        "--launch",
+        action="store_true",
+        help="start as many processes on this machine as the settings ask for",
+    )
+    parser.add_argument(
+        "--parent", type=int, help="save and end when the process with this id, the parent, dies"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The loss of a sample: anchors and rendering for mined video, the model's own loss for labelled views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sage_core.config.adapt import AdaptConfig
+from sage_core.errors import ConfigError
+from sage_core.losses import (
+    RenderedViews,
+    RenderingOptions,
+    anchor_loss,
+    anchor_scales,
+    load_perceptual,
+    rendering_loss,
+    supervised_loss,
+)
+from sage_core.models import Gaussians, GeometryOutput
+from sage_core.splatting import missing_backend
+from sage_core.training.samples import LabelledSample, VideoSample
+
+TERMS = ("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "total")
+
+
+class Objective:
+    """Passes samples through the model and weighs the terms of method section 3.
+
+    Called with (forward, samples) it gives the mean of the samples' losses, each taken by itself, so that the
+    way samples are grouped does not matter, and each sample's terms, unweighted.
+
+    Raises:
+        ConfigError: LPIPS without its weights, or a device that nothing here renders on.
+    """
+
+    def __init__(self, adapt: AdaptConfig, device: torch.device) -> None:
+        self._loss = adapt.loss
+        self._autocast = _half(adapt, device)
+        self._renders = adapt.loss.rendering_weight > 0
+        self._options = RenderingOptions(
+            form=adapt.loss.photometric, gradient=adapt.loss.gaussian_gradient
+        )
+        self._perceptual = None
+        if self._renders:
+            _check_renderer(device)
+            network = load_perceptual(adapt.loss.perceptual, adapt.loss.perceptual_weights)
+            self._perceptual = network.to(device) if network is not None else None
+
+    def __call__(
+        self, forward: nn.Module, samples: Sequence[VideoSample | LabelledSample]
+    ) -> tuple[Tensor, list[dict[str, float]]]:
+        device = next(forward.parameters()).device
+        samples = [sample.to(device) for sample in samples]
+        images = torch.stack([sample.images[: sample.context] for sample in samples])
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
+            output = forward(images)
+        losses, terms = [], []
+        for item, sample in enumerate(samples):
+            one = _item(output, item)
+            found = (
+                self._video(one, sample)
+                if isinstance(sample, VideoSample)
+                else self._labelled(one, sample)
+            )
+            # A video sample without anchors has no term, and must stay tied to the model all the same.
+            total = self._weighted(found) if found else 0.0 * output.points[item].sum()
+            losses.append(total)
+            figures = {name: float(value.detach()) for name, value in found.items()}
+            terms.append({**figures, "total": float(total.detach())})
+        return torch.stack(losses).mean(), terms
+
+    def _video(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+        if not sample.anchors.weight.any():
+            return {}
+        terms = {}
+        if self._loss.anchor_weight:
+            terms["anchor"] = anchor_loss(
+                output.points,
+                output.conf,
+                sample.anchors,
+                alpha=self._loss.alpha,
+                sampling=self._loss.anchor_sampling,
+                reduction=self._loss.anchor_reduction,
+                trained_scale=self._loss.trained_scale,
+            )[0]
+        return {**terms, **self._rendering(output, sample)} if self._renders else terms
+
+    def _rendering(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+        scale, true_scale = anchor_scales(output.points, sample.anchors, self._loss.anchor_sampling)
+        views = self._rendered_views(sample, true_scale)
+        points, gaussians = _finite(output)
+        context = sample.images[None, : sample.context]
+        rendering = rendering_loss(
+            points,
+            gaussians,
+            context,
+            scale if self._loss.trained_scale else scale.detach(),
+            views,
+            self._options,
+            self._perceptual,
+        )
+        terms = {
+            "photometric": rendering.photometric[0],
+            "scale_penalty": rendering.scale_penalty[0],
+        }
+        return terms | ({"perceptual": rendering.perceptual[0]} if self._perceptual else {})
+
+    def _rendered_views(self, sample: VideoSample, true_scale: Tensor) -> RenderedViews:
+        """The targets and the context views that are rendered, those that the sample's draw put first."""
+        total = len(sample.images)
+        wanted = self._loss.rendered_context
+        context = sample.context if wanted is None else min(wanted, sample.context)
+        chosen = [*sample.render_order[:context], *range(sample.context, total)]
+        return RenderedViews(
+            sample.images[None, chosen],
+            sample.cam_from_reference[None, chosen],
+            sample.intrinsics[None, chosen],
+            true_scale,
+        )
+
+    def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> dict[str, Tensor]:
+        loss = supervised_loss(
+            output.points,
+            output.conf,
+            sample.points[None],
+            sample.valid[None],
+            alpha=self._loss.alpha,
+            trained_scale=self._loss.trained_scale,
+        )
+        return {"labelled": loss}
+
+    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+        rendering = self._loss.rendering_weight
+        weights = {
+            "anchor": self._loss.anchor_weight,
+            "photometric": rendering,
+            "scale_penalty": rendering,
+            "perceptual": rendering * self._loss.perceptual_weight,
+            "labelled": self._loss.labelled_weight,
+        }
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+
+def _half(adapt: AdaptConfig, device: torch.device) -> bool:
+    if adapt.precision == "auto":
+        return device.type == "cuda"
+    return adapt.precision == "bfloat16"
+
+
+def _check_renderer(device: torch.device) -> None:
+    problem = missing_backend("gsplat" if device.type == "cuda" else "cpu")
+    if problem:
+        raise ConfigError(f"{problem}, or train without rendering: adapt.loss.rendering_weight=0")
+
+
+def _item(output: GeometryOutput, item: int) -> GeometryOutput:
+    one = slice(item, item + 1)
+    gaussians = output.gaussians
+    if gaussians is not None:
+        gaussians = Gaussians(*(part[one] for part in vars(gaussians).values()))
+    return replace(output, points=output.points[one], conf=output.conf[one], gaussians=gaussians)
+
+
+def _finite(output: GeometryOutput) -> tuple[Tensor, Gaussians]:
+    """Points and Gaussians of which those with a point that is not finite are invisible."""
+    if output.gaussians is None:
+        raise ConfigError(
+            "this model predicts no Gaussians to render: set adapt.loss.rendering_weight=0"
+        )
+    finite = output.points.isfinite().all(-1)
+    points = output.points.where(finite[..., None], 0.0)
+    return points, replace(
+        output.gaussians, opacities=output.gaussians.opacities.where(finite, 0.0)
+    )

@@ -1,0 +1,192 @@
+"""adapt: the current shards become a run folder with adapted weights, and a verdict on the run.
+
+The trainer is a child process (:mod:`sage_core.training`); nothing here imports torch. A run's id follows
+from settings, shards and base weights, so the same command finds the same folder again: a run that was
+killed goes on from its newest checkpoint, a finished one is only judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from data_catalog import StageEvent, Workspace
+from sage_core.config import SageConfig
+from sage_core.errors import CheckpointError, TrainingError
+from sage_core.sandbox import Limits, call
+from sage_core.training import DataSet, Launched, ShardPart, TrainSettings, launch
+from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
+from tasks._plan import assembled_clips
+from tasks._unit import Outcome, brief, judge
+
+OnStep = Callable[[dict[str, Any]], None]
+_PLAN_LIMITS = Limits(wall_s=600, memory_mb=16_384)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a training run takes in, and the name that follows from it.
+
+    Attributes:
+        item: id of the run: "r" and sixteen hex digits.
+        snapshot: id of the frozen list of shards, or empty where there are none.
+        parts: the shards' frames files, relative to the workspace, with the clips drawn from.
+        hash: over shards, clips and base weights.
+    """
+
+    item: str
+    snapshot: str
+    parts: dict[str, list[str]]
+    hash: str
+
+
+def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
+    """The current clips that are not held out, frozen as a snapshot.
+
+    Raises:
+        CheckpointError: the base weights are not there.
+    """
+    parts: dict[str, list[str]] = {}
+    shards: dict[str, Artifact] = {}
+    for clip in assembled_clips(ws):
+        event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
+        if event is None or config.adapt.holds_out(clip, event.parent or clip, event.source):
+            continue
+        parts.setdefault(event.artifacts["frames"].path, []).append(clip)
+        shards |= {
+            event.artifacts[name].path: event.artifacts[name] for name in ("frames", "clips")
+        }
+    query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
+    snapshot = ws.catalog.snapshot(list(shards.values()), query).id if shards else ""
+    inputs = _hash(snapshot, _weights_hash(config.adapt.base))
+    return RunInputs("r" + _hash(inputs, config.stage_hash(Stage.ADAPT)), snapshot, parts, inputs)
+
+
+@task(name="adapt", task_run_name="adapt {inputs.item}", cache_policy=NO_CACHE)
+def adapt_model(
+    workspace: str,
+    inputs: RunInputs,
+    config: SageConfig,
+    run: str,
+    on_step: OnStep | None = None,
+) -> dict[str, Any]:
+    """Train the run, or go on with it, and record its verdict; ``on_step`` is given each metrics line."""
+    ws = Workspace.open(workspace)
+    return brief(judged_run(ws, inputs, config, run, _teller(on_step)))
+
+
+def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> TrainSettings:
+    """The trainer's settings for these inputs in this workspace."""
+    parts = tuple(
+        ShardPart(path=str(ws.store.path(path)), clips=tuple(clips))
+        for path, clips in sorted(inputs.parts.items())
+    )
+    return TrainSettings(
+        adapt=config.adapt,
+        datasets=(DataSet(parts=parts),) if parts else (),
+        out=str(ws.store.path(f"runs/{inputs.item}")),
+        seed=config.run.seed,
+        inputs=inputs.hash,
+    )
+
+
+def dry_run(workspace: str, config: SageConfig) -> dict[str, Any]:
+    """What the run would take (:class:`sage_core.training.plan.Plan` as JSON), found out in a child process.
+
+    Raises:
+        SageError: what would keep the run from starting.
+    """
+    ws = Workspace.open(workspace)
+    settings = train_settings(ws, adapt_inputs(ws, config), config)
+    arguments = {"settings": settings.model_dump(mode="json")}
+    result: dict[str, Any] = call("sage_core.training.plan:plan_json", arguments, _PLAN_LIMITS)
+    return result
+
+
+def judged_run(
+    ws: Workspace, inputs: RunInputs, config: SageConfig, run: str, on_step: OnStep
+) -> StageEvent:
+    """Train the run, or go on with it, and append its verdict to the catalog."""
+
+    def work() -> Outcome:
+        if not inputs.parts:
+            raise TrainingError(
+                "no clip is in a shard yet that is not held out: run `sage assemble` first, or give more "
+                "sources",
+                reason=Reason.NO_DATA,
+            )
+        settings = train_settings(ws, inputs, config)
+        launched = launch(settings, wall_s=config.adapt.wall_hours * 3600, on_step=on_step)
+        return _outcome(ws, inputs, launched)
+
+    return judge(
+        ws,
+        item=inputs.item,
+        stage=Stage.ADAPT,
+        source=config.adapt.base,
+        parent=None,
+        config=config,
+        input_hash=inputs.hash,
+        run=run,
+        work=work,
+    )
+
+
+def _outcome(ws: Workspace, inputs: RunInputs, launched: Launched) -> Outcome:
+    result, folder = launched.result, f"runs/{inputs.item}"
+    artifacts = {
+        "checkpoint": ws.store.publish(launched.weights, f"{folder}/model.safetensors"),
+        "metrics": ws.store.publish(launched.losses, f"{folder}/losses.jsonl"),
+    }
+    names = ("steps", "video_samples", "labelled_samples", "trained_parameters")
+    figures = {name: Figure(result[name]) for name in names}
+    figures["skipped_steps"] = Figure(len(result["skipped"]))
+    for term, ends in result["losses"].items():
+        figures |= {f"{term}_{end}": Figure(round(value, 6)) for end, value in ends.items()}
+    details = {"snapshot": inputs.snapshot, "base": result["base"], "folder": folder}
+    return Outcome(Judgement.accept(figures), artifacts, details)
+
+
+def _teller(on_step: OnStep | None) -> OnStep:
+    """Pass each step on to the Prefect UI (a progress artifact, every two percent) and to ``on_step``."""
+    artifact = create_progress_artifact(progress=0.0, key="adapt-training")
+    assert isinstance(artifact, UUID)
+    shown = 0.0
+
+    def tell(line: dict[str, Any]) -> None:
+        nonlocal shown
+        share = 100.0 * (line["step"] + 1) / line["steps"]
+        if share - shown >= 2.0 or share == 100.0:
+            shown = share
+            update_progress_artifact(artifact, progress=share)
+        if on_step is not None:
+            on_step(line)
+
+    return tell
+
+
+def _weights_hash(base: str) -> str:
+    path = Path(base)
+    if not path.is_file():
+        shipped = resources.files("sage_core") / "models" / "weights" / f"{base}.safetensors"
+        path = Path(str(shipped))
+    if not path.is_file():
+        raise CheckpointError(
+            f"adapt.base={base!r} names neither a weights file nor weights that ship with SAGE: give the "
+            "path of a .safetensors or .pth file, or use adapt.base=mini"
+        )
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()[:16]

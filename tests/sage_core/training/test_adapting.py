@@ -1,0 +1,269 @@
+"""Adapting a real, tiny MV-DUSt3R on a shard of rooms, with anchors, rendering and labelled samples."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sage_core.config.adapt import AdaptConfig
+from sage_core.errors import CheckpointError, ConfigError, TrainingError
+from sage_core.models import MVDust3rConfig, build_model, load_model, read_info, save_model
+from sage_core.training import DataSet, ShardPart, TrainSettings, launch
+from sage_core.training.engine import Ending
+from sage_core.training.journal import CIRCUMSTANCES, read_metrics
+from sage_core.training.plan import plan
+from sage_core.training.run import train
+from sage_core.types import Reason
+
+TINY = MVDust3rConfig(
+    image_size=32,
+    patch_size=8,
+    enc_embed_dim=32,
+    enc_depth=1,
+    enc_num_heads=2,
+    dec_embed_dim=32,
+    dec_depth=1,
+    dec_num_heads=2,
+    skip_dim=4,
+    gs_mlp_dim=16,
+)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """Weights of a tiny model, fresh."""
+    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
+    save_model(build_model(TINY, seed=1), path)
+    return path
+
+
+@pytest.fixture
+def settings(room_shard, base, tmp_path):
+    """Makes the settings of a run of ``steps``, with changes to the adapt section."""
+
+    def made(name="run", **changes):
+        adapt = {
+            "base": str(base),
+            "steps": 4,
+            "sampling": {"n_context": 3, "n_targets": 1},
+            "loss": {"perceptual": "none", **changes.pop("loss", {})},
+            "regularisation": {"source": "rooms", "ratio": 2, "pool": 3},
+            "optimizer": {"batch": 2, "lr": 1e-3, **changes.pop("optimizer", {})},
+            "device": "cpu",
+            "threads": 1,
+        }
+        return TrainSettings(
+            adapt=AdaptConfig.model_validate({**adapt, **changes}),
+            datasets=(DataSet(parts=(ShardPart(path=str(room_shard)),)),),
+            out=str(tmp_path / name),
+            seed=11,
+        )
+
+    return made
+
+
+def losses_of(folder):
+    return [
+        {name: value for name, value in line.items() if name not in CIRCUMSTANCES}
+        for line in read_metrics(Path(folder) / "metrics.jsonl")
+    ]
+
+
+def test_four_steps_with_every_loss(settings, base):
+    run = settings()
+    assert train(run) is Ending.FINISHED
+    lines = read_metrics(run.folder / "metrics.jsonl")
+    seen = {name for line in lines for name in line["terms"]}
+    assert seen == {"anchor", "photometric", "scale_penalty", "labelled", "total"}
+    assert all(math.isfinite(v) for line in lines for v in line["terms"].values())
+    assert all(line["grad_norm"] > 0 and not line["skipped"] for line in lines)
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert (result["video_samples"], result["labelled_samples"]) == (6, 2)
+    before, after = load_file(base), load_file(run.folder / "model.safetensors")
+    assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
+    changed = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+    assert "downstream_GS_head" not in changed
+    assert {"patch_embed", "enc_blocks", "dec_blocks", "dec_blocks2", "downstream_head1"} <= changed
+    statistics = [n for n in before if n.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(before[n], after[n]) for n in statistics)
+    assert load_model(run.folder / "model.safetensors").config == TINY
+    assert read_info(run.folder / "model.safetensors").provenance["steps"] == 4
+
+
+def test_stopped_and_resumed_is_bitwise_the_same(settings):
+    whole, halves = settings("whole"), settings("halves", loader_threads=1)
+    assert train(whole) is Ending.FINISHED
+    assert train(halves, until=2) is Ending.STOPPED
+    assert not (halves.folder / "result.json").exists()
+    assert train(halves) is Ending.FINISHED
+    assert losses_of(halves.folder) == losses_of(whole.folder)
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (halves.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_how_samples_are_grouped_does_not_matter(settings):
+    alone, together = settings("alone"), settings("together", optimizer={"micro_batch": 2})
+    assert alone.fingerprint() == together.fingerprint()
+    train(alone), train(together)
+    for a, b in zip(losses_of(alone.folder), losses_of(together.folder), strict=True):
+        assert a["terms"] == pytest.approx(b["terms"], rel=1e-3)
+
+
+def test_a_finished_run_is_left_alone_and_another_is_refused(settings):
+    run = settings(steps=1)
+    train(run)
+    stamp = (run.folder / "result.json").stat().st_mtime_ns
+    assert train(run) is Ending.FINISHED
+    assert (run.folder / "result.json").stat().st_mtime_ns == stamp
+    with pytest.raises(TrainingError, match="its own folder"):
+        train(settings(steps=2))
+
+
+def test_anchors_alone_learn(settings):
+    run = settings(
+        steps=30,
+        loss={"rendering_weight": 0.0},
+        regularisation={"enabled": False},
+        optimizer={"lr": 3e-3},
+    )
+    train(run)
+    anchor = json.loads((run.folder / "result.json").read_text())["losses"]["anchor"]
+    assert anchor["last"] < 0.8 * anchor["first"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"regularisation": {"source": None}}, ConfigError, "regularisation.enabled=false"),
+        ({"loss": {"perceptual": "alex"}}, ConfigError, "perceptual_weights"),
+        ({"base": "nowhere.safetensors"}, CheckpointError, "no weights file"),
+        ({"base": "mvdust3r"}, CheckpointError, "no weights of 'mvdust3r'"),
+        ({"image_px": 36}, ConfigError, "multiple of the model's patch"),
+        ({"frozen": ("head",)}, ConfigError, "cannot freeze head"),
+        ({"lr_factors": {"encode": 2.0}}, ConfigError, "lr_factors names encode"),
+        (
+            {"frozen": ("encoder", "decoder", "point_head", "gaussian_head")},
+            TrainingError,
+            "nothing to train",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_says_why(settings, changes, error, message):
+    run = settings(**changes)
+    with pytest.raises(error, match=message):
+        train(run)
+    written = json.loads((run.folder / "result.json").read_text())
+    assert written["status"] == "failed"
+    assert written["reason"] in {r.value for r in Reason}
+
+
+def test_the_plan_is_what_the_run_takes(settings):
+    run = settings(steps=None, epochs=2, trajectories=20)
+    found = plan(run)
+    assert found.steps == (40 + 20) / 2
+    assert (found.video_samples, found.labelled_samples) == (40, 20)
+    assert found.trained_parameters.keys() == {"encoder", "decoder", "point_head"}
+    assert sum(found.parameters.values()) == sum(
+        p.numel() for p in load_model(run.adapt.base).parameters()
+    )
+    assert 0 < found.memory_mb["activations"] < found.memory_mb["total"] < 100
+
+
+def test_killed_outright_and_launched_again(settings):
+    """SIGKILL in the middle; the same command finishes, and every byte is as if nothing had happened."""
+    whole, killed = settings("whole", steps=6), settings("killed", steps=6, checkpoint={"steps": 2})
+    train(whole)
+    child = start(killed)
+    wait_for_step(killed.folder, 3, child)
+    child.kill()
+    child.wait()
+    assert not (killed.folder / "model.safetensors").exists()
+    seen = []
+    launched = launch(killed, wall_s=300, on_step=seen.append)
+    assert launched.result["steps"] == 6
+    assert seen[-1]["step"] == 5
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_stops(settings):
+    run = settings(steps=1000)
+    child = start(run)
+    wait_for_step(run.folder, 2, child)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 128 + signal.SIGTERM
+    newest = sorted((run.folder / "checkpoints").iterdir())[-1]
+    assert int(newest.name.removeprefix("step_")) == len(read_metrics(run.folder / "metrics.jsonl"))
+
+
+@pytest.mark.slow
+def test_the_trainer_dies_with_who_launched_it(settings, tmp_path):
+    run = settings(steps=1000)
+    file = tmp_path / "outer.json"
+    file.write_text(run.model_dump_json())
+    code = (
+        "import sys; from pathlib import Path; from sage_core.training import *; "
+        "launch(TrainSettings.read(Path(sys.argv[1])), wall_s=600)"
+    )
+    outer = subprocess.Popen([sys.executable, "-c", code, str(file)])
+    wait_for_step(run.folder, 1, outer)
+    outer.kill()
+    outer.wait()
+    deadline = time.monotonic() + 60
+    while not (run.folder / "checkpoints").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (run.folder / "checkpoints").exists()
+    held = int((run.folder / "lock").read_text().split()[1])
+    while Path(f"/proc/{held}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{held}").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_see_the_same_samples_and_resume_bitwise(settings):
+    one = settings("one", steps=4)
+    train(one)
+    whole = settings("whole", steps=4, processes=2)
+    launch(whole, wall_s=300)
+    assert json.loads((whole.folder / "result.json").read_text())["ranks"] == 2
+    for a, b in zip(losses_of(one.folder), losses_of(whole.folder), strict=True):
+        assert a["terms"].keys() == b["terms"].keys()
+        assert a["terms"] == pytest.approx(b["terms"], rel=2e-3)
+    killed = settings("killed", steps=4, processes=2, checkpoint={"steps": 1})
+    child = start(killed)
+    wait_for_step(killed.folder, 1, child)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    launch(killed, wall_s=300)
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def start(run):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    file = run.folder / "settings.json"
+    file.write_text(run.model_dump_json())
+    argv = [sys.executable, "-m", "sage_core.training", "--launch", "--settings", str(file)]
+    return subprocess.Popen(argv, start_new_session=True)
+
+
+def wait_for_step(folder, step, child):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lines = read_metrics(folder / "metrics.jsonl")
+        if lines and lines[-1]["step"] >= step:
+            return
+        assert child.poll() is None, "the trainer ended too early"
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step}")
