@@ -58,16 +58,15 @@ def gaussian_scene(
     """
     low, high = bounds or scale_bounds(max(points.shape[2:4]))
     sizes = gaussians.scales / scale.detach().view(-1, 1, 1, 1, 1)
-    overshoot = (sizes - high).clamp(min=0) + (low - sizes).clamp(min=0)
-    parts = (sizes.clamp(low, high), gaussians.rotations, gaussians.opacities[..., None])
+    rotations, opacities = gaussians.rotations, gaussians.opacities
     if gradient == "centres":
-        parts = tuple(part.detach() for part in parts)  # type: ignore[assignment]
-    sizes, rotations, opacities = (part.flatten(1, 3) for part in parts)
+        sizes, rotations, opacities = sizes.detach(), rotations.detach(), opacities.detach()
+    overshoot = (sizes - high).clamp(min=0) + (low - sizes).clamp(min=0)
     return GaussianScene(
         means=(points / scale.view(-1, 1, 1, 1, 1)).flatten(1, 3),
-        scales=sizes,
-        quats=rotations,
-        opacities=opacities[..., 0],
+        scales=sizes.clamp(low, high).flatten(1, 3),
+        quats=rotations.flatten(1, 3),
+        opacities=opacities.flatten(1),
         colours=images.movedim(2, -1).flatten(1, 3),
         scale_penalty=overshoot.square().flatten(1).mean(1),
     )

@@ -207,6 +207,7 @@ def test_rendering_gradients_go_where_they_are_let(gradient, reached):
     points = wall(batch=1).requires_grad_()
     gaussians = predicted_gaussians(points)
     gaussians.opacities.requires_grad_()
+    gaussians.scales.mul_(10).requires_grad_()  # beyond the bounds, so that the penalty pulls
     image = torch.rand(1, VIEWS, 3, HEIGHT, WIDTH, generator=generator(5))
     K = torch.tensor([[14.0, 0, WIDTH / 2], [0, 14, HEIGHT / 2], [0, 0, 1]]).expand(1, VIEWS, 3, 3)
     z = torch.ones(1)
@@ -215,6 +216,7 @@ def test_rendering_gradients_go_where_they_are_let(gradient, reached):
     rendering_loss(points, gaussians, image, z, views, options).total().sum().backward()
     assert points.grad.abs().max() > 0
     assert (gaussians.opacities.grad is not None) is reached
+    assert (gaussians.scales.grad is not None) is reached
 
 
 def test_units_of_points_and_cameras_drop_out():
