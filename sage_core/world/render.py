@@ -21,7 +21,7 @@ from sage_core.world.shading import shade, surface_at
 
 Tensor = torch.Tensor
 _RAYS_AT_ONCE = 1 << 19
-_RAYS_IN_CACHE = 1 << 15
+_RAYS_IN_CACHE = 1 << 16
 _SUBPIXELS = torch.tensor([[-0.375, -0.125], [0.125, -0.375], [0.375, 0.125], [-0.125, 0.375]])
 """Rotated grid: four rows and four columns are met by four rays."""
 

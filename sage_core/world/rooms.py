@@ -16,7 +16,7 @@ from sage_core.world.scenes import Family, Scene, family_named
 
 _VIEW_STREAM = 77
 SPLITS = {
-    "train": range(0, 1_000_000_000),
+    "train": range(1_000_000_000),
     "validation": range(1_000_000_000, 1_100_000_000),
     "test": range(1_100_000_000, 1_200_000_000),
     "film": range(1_200_000_000, 1_300_000_000),

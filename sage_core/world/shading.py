@@ -111,10 +111,12 @@ def _meet_curved(
     length = _dot(gradient, gradient).sqrt().clamp(min=1e-9)
     unit = [torch.where(capped, 0.0, g / length) for g in gradient]
     unit[1] = torch.where(capped, -torch.sign(d[1]), unit[1])
-    largest = torch.stack(unit).abs().argmax(0)
+    x, y, z = (component.abs() for component in unit)
+    on_x, on_y = (x >= torch.maximum(y, z)).float(), (y > torch.maximum(x, z)).float()
+    projection = [on_x, on_y, 1 - on_x - on_y]
     depth[curved] = meet.float()
     for k in range(3):
-        axis[k][curved] = (largest == k).float()
+        axis[k][curved] = projection[k]
         normal[k][curved] = unit[k].float()
 
 

@@ -93,7 +93,8 @@ def _courses(rng: Rng, rows: int, columns: int, joint: float, shift: float) -> M
     shade = rng.uniform(0.35, 1.0, (rows, columns))[row, column]
     fx, fy = along % 1, (y * rows) % 1
     inside = (np.minimum(fx, 1 - fx) > joint) & (np.minimum(fy, 1 - fy) > joint * rows / columns)
-    return (shade * inside).astype(np.float32)
+    courses: Map = (shade * inside).astype(np.float32)
+    return courses
 
 
 def _mixed(pattern: npt.NDArray[np.floating], rng: Rng, share: float, slope: float = 0.9) -> Map:
