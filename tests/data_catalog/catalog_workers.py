@@ -84,6 +84,7 @@ def killed_at(step: int, work: Callable[[Path, Path], None], root: Path, told: P
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    Workspace.open(root)
     sys.addaudithook(die)
     work(root, told)
 

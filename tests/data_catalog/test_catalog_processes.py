@@ -17,7 +17,7 @@ import catalog_workers as workers
 import pytest
 from catalog_workers import CONTEXT, event
 
-from data_catalog import LeaseHeld, LeaseLost, Workspace, _lease
+from data_catalog import LeaseHeld, LeaseLost, Workspace, _files, _lease, _process
 from data_catalog._catalog import Catalog
 
 Spawn = Callable[..., BaseProcess]
@@ -33,7 +33,7 @@ def test_appends_and_compactions_at_once_lose_and_double_nothing(
     ws: Workspace, spawn: Spawn, tmp_path: Path
 ) -> None:
     stop = tmp_path / "stop"
-    writers = [spawn(workers.append_many, ws.root, ["shared", f"own{n}"], 40) for n in range(3)]
+    writers = [spawn(workers.append_many, ws.root, ["shared", f"own{n}"], 25) for n in range(3)]
     compactor = spawn(workers.compact_until, ws.root, stop)
     seen = 0
     while any(writer.is_alive() for writer in writers):
@@ -48,9 +48,9 @@ def test_appends_and_compactions_at_once_lose_and_double_nothing(
     compactor.join()
     assert [process.exitcode for process in (*writers, compactor)] == [0, 0, 0, 0]
     rows = shared_rows(ws)
-    assert sorted(row["sequence"] for row in rows) == list(range(1, 121))
-    assert set(Counter(row["message"].split("-")[0] for row in rows).values()) == {40}
-    assert [e.sequence for e in Catalog(ws.store).latest()] == [40, 40, 40, 120]
+    assert sorted(row["sequence"] for row in rows) == list(range(1, 76))
+    assert set(Counter(row["message"].split("-")[0] for row in rows).values()) == {25}
+    assert [e.sequence for e in Catalog(ws.store).latest()] == [25, 25, 25, 75]
 
 
 def shared_rows(ws: Workspace) -> list[dict[str, object]]:
@@ -78,9 +78,10 @@ def killed_at_each_step(
     check: Callable[[Workspace, str], None],
     tmp_path: Path,
     spawn: Spawn,
+    stride: int,
 ) -> int:
-    """Kill a fresh run before its first write, its second, … until it gets through."""
-    for step in range(500):
+    """Kill a fresh run before one write after the other until it gets through."""
+    for step in range(0, 500, stride):
         root, told = tmp_path / f"ws{step}", tmp_path / f"told{step}"
         Workspace.open(root)
         process = spawn(workers.killed_at, step, work, root, told)
@@ -92,8 +93,12 @@ def killed_at_each_step(
     raise AssertionError("it never got through")
 
 
+EVERY = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.slow)])
+
+
+@EVERY
 def test_kill_before_every_single_write_of_append_and_compaction(
-    tmp_path: Path, spawn: Spawn
+    tmp_path: Path, spawn: Spawn, stride: int
 ) -> None:
     def check(ws: Workspace, told: str) -> None:
         acknowledged = int(told or 0)
@@ -105,8 +110,8 @@ def test_kill_before_every_single_write_of_append_and_compaction(
         frame = Catalog(ws.store).frame(all=True)
         assert len(frame) == count + 2
         assert sorted(frame[frame["item"] == "a"]["sequence"]) == list(range(1, count // 2 + 2))
-        with ws.catalog.lease("curate", "the next run"):
-            assert not list((ws.root / "catalog/tmp").iterdir())
+        _files.sweep(ws.root / "catalog/tmp")
+        assert not list((ws.root / "catalog/tmp").iterdir())
         files = {
             file.name.split("-")[0] for file in (ws.root / "catalog/events/stage=curate").iterdir()
         }
@@ -121,10 +126,13 @@ def test_kill_before_every_single_write_of_append_and_compaction(
         assert len(frame) == 2 * len(messages)
         assert len(catalog.latest()) == len(messages) + bool(messages)
 
-    assert killed_at_each_step(workers.append_and_compact, check, tmp_path, spawn) > 25
+    assert killed_at_each_step(workers.append_and_compact, check, tmp_path, spawn, stride) > 25
 
 
-def test_kill_before_every_single_write_of_publishing(tmp_path: Path, spawn: Spawn) -> None:
+@EVERY
+def test_kill_before_every_single_write_of_publishing(
+    tmp_path: Path, spawn: Spawn, stride: int
+) -> None:
     def check(ws: Workspace, told: str) -> None:
         folder = ws.root / "sfm/clip"
         states = {"": (None, "one"), "one": ("one", "two"), "two": ("two",)}[told]
@@ -135,7 +143,7 @@ def test_kill_before_every_single_write_of_publishing(tmp_path: Path, spawn: Spa
         ws.store.sweep()
         assert not list((ws.root / "scratch").iterdir())
 
-    assert killed_at_each_step(workers.publish_twice, check, tmp_path, spawn) > 15
+    assert killed_at_each_step(workers.publish_twice, check, tmp_path, spawn, stride) > 15
 
 
 def test_a_dead_runners_lease_is_taken_over_a_living_ones_not(
@@ -150,12 +158,24 @@ def test_a_dead_runners_lease_is_taken_over_a_living_ones_not(
         pass
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but its entry is still there
+    process.join()
     with ws.catalog.lease("curate", "the second run") as lease:
         lease.check()
         with pytest.raises(LeaseHeld, match="second"), ws.catalog.lease("curate", "the third run"):
             pass
     assert not list((ws.root / "catalog/leases").iterdir())
+
+
+def test_a_dead_process_is_dead_before_its_parent_has_noticed() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        start = _process._start(child.pid)
+        assert start is not None
+        process = _process.Process(_process.Process.current().host, child.pid, start)
+        assert process.is_dead() is False
+        assert _process.Process.parse(f"{process.tag}-x.parquet") == process
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process.is_dead() is True
 
 
 def test_a_stopped_runner_is_alive(ws: Workspace, spawn: Spawn, tmp_path: Path) -> None:
