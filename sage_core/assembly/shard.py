@@ -14,9 +14,10 @@ from typing import Any
 
 from sage_core import sandbox
 from sage_core.config.assemble import AssembleConfig
+from sage_core.sfm.run import judgement_from_json
 from sage_core.shards import SCHEMA_VERSION, join_shards
 from sage_core.shards.write import clips_name, frames_name
-from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
+from sage_core.types import Clip, Judgement
 
 PART = "part"
 
@@ -70,12 +71,7 @@ def assemble_clip(inputs: ClipInputs, folder: Path, config: AssembleConfig, seed
         },
         sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
     )
-    return Judgement(
-        Verdict(answer["verdict"]),
-        Reason(answer["reason"]) if answer["reason"] else None,
-        answer["message"],
-        {name: Figure(**figure) for name, figure in answer["figures"].items()},
-    )
+    return judgement_from_json(answer)
 
 
 def join_clips(parts: Sequence[Path], folder: Path, name: str) -> tuple[Path, Path]:

@@ -337,3 +337,24 @@ def test_inspect_shows_clips_and_draws_anchors(shard, tmp_path):
     assert changed[y, x].mean() > 0.95
     draw_frame(reader, "v0_000000_000200", 3, tmp_path / "out" / "frame.jpg")
     assert cv2.imread(str(tmp_path / "out" / "frame.jpg")).shape == (64, 96, 3)
+
+
+def test_shards_can_be_read_without_sage(shard):
+    duckdb = pytest.importorskip("duckdb")
+    frames = duckdb.sql(
+        f"SELECT clip, count(*), avg(len(anchor_depth)) FROM '{shard}/frames-*.parquet' "
+        "GROUP BY clip ORDER BY clip"
+    ).fetchall()
+    assert [(clip, n) for clip, n, _ in frames] == [
+        ("v0_000000_000200", 21),
+        ("v1_000000_000090", 9),
+    ]
+    assert all(anchors > 10 for *_, anchors in frames)
+    drawn = duckdb.sql(
+        f"SELECT t.mode, t.context FROM (SELECT unnest(trajectories) AS t "
+        f"FROM '{shard}/clips-*.parquet')"
+    ).fetchall()
+    assert drawn == [("perturbed", [0, 4, 8])]
+    pandas = pytest.importorskip("pandas")
+    clips = pandas.read_parquet(shard / "clips-abc.parquet", columns=["clip", "n_frames"])
+    assert clips["n_frames"].tolist() == [21, 9]
