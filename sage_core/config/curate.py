@@ -57,7 +57,7 @@ class CurateConfig(Section):
         0.82, "Least share of tracks that one rigid scene explains from step to step.", ge=0, le=1
     )
     max_moving_share: float = setting(
-        0.08, "Largest share of tracks on things that move by themselves.", ge=0, le=1
+        0.06, "Largest share of tracks on things that move by themselves.", ge=0, le=1
     )
     min_parallax_px: float = setting(
         0.35, "A stretch has parallax if a homography leaves this much, in pixels at 320.", ge=0

@@ -1,0 +1,35 @@
+"""Which videos are worth reconstructing, and which frames of them: measuring apart from deciding.
+
+``measure`` decodes a video once and gives scores; ``decide`` turns scores and thresholds into verdicts
+on the video and its clips, and can do so again later from the stored scores; ``curate_file`` does both
+for a sandboxed child.
+"""
+
+from sage_core.mining._curate import (
+    CONTACT_FILE,
+    CURATION_FILE,
+    curate_file,
+    decide_again,
+    read_curation,
+)
+from sage_core.mining._decide import ClipVerdict, Curation, decide, decide_header
+from sage_core.mining._measure import measure
+from sage_core.mining._measures import Measures
+from sage_core.mining._photos import PhotoMeasures, decide_photos, measure_photos
+
+__all__ = [
+    "CONTACT_FILE",
+    "CURATION_FILE",
+    "ClipVerdict",
+    "Curation",
+    "Measures",
+    "PhotoMeasures",
+    "curate_file",
+    "decide",
+    "decide_again",
+    "decide_header",
+    "decide_photos",
+    "measure",
+    "measure_photos",
+    "read_curation",
+]

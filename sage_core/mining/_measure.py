@@ -1,0 +1,164 @@
+"""One sequential low-resolution decode that all measures share, in memory that length does not change."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_core.mining._measures import FrameSeries, Measures, step_series
+from sage_core.mining._thumbnails import Thumbnails
+from sage_core.mining._tracks import ChainTracker
+from sage_core.video.frames import Frame, FrameInfo, open_frames
+
+LONG_SIDE = 320
+STEP_S = 0.2
+_MEASURED_FPS = 30.0
+_OVERLAY_STEPS = 10
+_OVERLAY_FLOW = 0.03
+_BAR_LUMA = 24
+
+Grey = NDArray[np.uint8]
+
+
+def measure(path: str | Path) -> tuple[Measures, Thumbnails]:
+    """Decode a video once, at 320 px and at most 30 frames a second, and score it.
+
+    Shots, blur, light and stillness come from every measured frame; motion, parallax, letterbox and
+    overlays from a frame every 0.2 s.
+
+    Raises:
+        MediaError: the decoder gave up, or the file ends early.
+    """
+    reader = open_frames(path, LONG_SIDE)
+    stride = max(1, round(reader.info.fps / _MEASURED_FPS))
+    scores = _Scores()
+    for frame in reader.read(range(0, len(reader.info), stride)):
+        scores.add(frame)
+    return scores.measures(reader.info), scores.thumbnails
+
+
+def duration_s(info: FrameInfo) -> float:
+    """Seconds from the first frame's start to the last frame's end."""
+    times = info.times_s
+    last = float(times[-1] - times[-2]) if len(times) > 1 else 0.0
+    return float(times[-1] - times[0]) + (1 / info.fps if info.fps > 0 else last)
+
+
+class _Scores:
+    def __init__(self) -> None:
+        self.thumbnails = Thumbnails()
+        self._content = _content_scorer()
+        self._rows: list[tuple[float, ...]] = []
+        self._tracker = ChainTracker()
+        self._at: list[int] = []
+        self._flat: list[float] = []
+        self._overlay: list[float] = []
+        self._bars: list[tuple[float, float, float, float]] = []
+        self._recent: deque[Grey] = deque(maxlen=_OVERLAY_STEPS)
+        self._next_step_s = -np.inf
+        self._size = (0, 0)
+
+    def add(self, frame: Frame) -> None:
+        grey = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        self._size = (grey.shape[1], grey.shape[0])
+        self._rows.append((frame.index, frame.time_s, self._content(frame.image), *light(grey)))
+        if frame.time_s >= self._next_step_s:
+            # A little early is on time: frame times are rounded in the container.
+            self._next_step_s = frame.time_s + STEP_S - 2e-3
+            self._step(frame, grey)
+
+    def _step(self, frame: Frame, grey: Grey) -> None:
+        self._tracker.step(grey)
+        self._at.append(len(self._rows) - 1)
+        self._flat.append(_flat_share(grey))
+        self._bars.append(_bars(grey))
+        self._recent.append(grey)
+        self._overlay.append(self._overlay_now())
+        self.thumbnails.add(frame)
+
+    def _overlay_now(self) -> float:
+        """Measured anew every ten steps in which the picture moved: else everything is fixed."""
+        count = len(self._at)
+        moved = sum(step.flow for step in self._tracker.steps[-_OVERLAY_STEPS:])
+        if count % _OVERLAY_STEPS == 0 and moved >= _OVERLAY_FLOW:
+            return _overlay_share(self._recent)
+        return self._overlay[-1] if self._overlay else 0.0
+
+    def measures(self, info: FrameInfo) -> Measures:
+        self._tracker.finish()
+        index, *columns = np.array(self._rows, dtype=np.float64).T
+        return Measures(
+            width=info.width,
+            height=info.height,
+            fps=info.fps,
+            n_frames=len(info),
+            duration_s=duration_s(info),
+            size=self._size,
+            frames=FrameSeries(index.astype(np.int64), *columns),
+            steps=step_series(self._at, self._tracker.steps, self._flat, self._overlay, self._bars),
+            chains=self._tracker.chains,
+        )
+
+
+def _content_scorer() -> Any:
+    """PySceneDetect's content score, frame by frame, apart from its decision about cuts.
+
+    Its public detectors give cuts only; here the scores are kept, so that the cut thresholds can be
+    changed later without decoding.
+    """
+    from scenedetect.detectors import ContentDetector
+
+    detector = ContentDetector()
+
+    def score(image: NDArray[np.uint8]) -> float:
+        return float(detector._calculate_frame_score(None, image[..., ::-1]))
+
+    return score
+
+
+def light(grey: Grey) -> tuple[float, float, float, float]:
+    """Mean, contrast, sharpness, clipped share."""
+    mean, deviation = cv2.meanStdDev(grey)
+    _, edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
+    histogram = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
+    clipped = (histogram[:6].sum() + histogram[250:].sum()) / grey.size
+    return float(mean[0, 0]), float(deviation[0, 0]), float(edges[0, 0] ** 2), float(clipped)
+
+
+def _local_range(grey: Grey) -> NDArray[np.uint8]:
+    kernel = np.ones((3, 3), np.uint8)
+    return np.asarray(cv2.subtract(cv2.dilate(grey, kernel), cv2.erode(grey, kernel)), np.uint8)
+
+
+def _flat_share(grey: Grey) -> float:
+    """Share of pixels whose eight neighbours are the same to one grey level."""
+    return float((_local_range(grey) <= 1).mean())
+
+
+def _overlay_share(recent: deque[Grey]) -> float:
+    """Share of the picture on or next to edges that stay where they are through all recent steps."""
+    stack = np.stack(recent)
+    still = stack.max(axis=0).astype(np.int16) - stack.min(axis=0) <= 16
+    edge = _local_range(np.asarray(stack.mean(axis=0), np.uint8)) >= 30
+    covered = cv2.dilate((still & edge).astype(np.uint8), np.ones((5, 5), np.uint8))
+    return float(covered.mean())
+
+
+def _bars(grey: Grey) -> tuple[float, float, float, float]:
+    """Dark, even borders on the left, top, right and bottom, as shares of width and height."""
+    left, right = _dark_ends(np.percentile(grey, 98, axis=0))
+    top, bottom = _dark_ends(np.percentile(grey, 98, axis=1))
+    return left, top, right, bottom
+
+
+def _dark_ends(brightest: NDArray[Any]) -> tuple[float, float]:
+    lit = np.flatnonzero(brightest > _BAR_LUMA)
+    if len(lit) == 0:
+        return 1.0, 1.0
+    count = len(brightest)
+    return float(lit[0] / count), float((count - 1 - lit[-1]) / count)

@@ -1,0 +1,109 @@
+"""Which frames of a shot: windows of clip length, key frames by motion, frames that get a pose."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_core.config.curate import CurateConfig
+
+_THIRTIETH_S = 1 / 30
+_ROUNDING = 1.05
+"""Container times and rates such as 29.97 are a little off; five of their frames still are five."""
+
+
+def equal_windows(times_s: NDArray[np.float64], period_s: float, longest_s: float) -> list[slice]:
+    """Cut frames at ``times_s`` [N] into equal windows (slices) no longer than ``longest_s``."""
+    total = float(times_s[-1] - times_s[0]) + period_s
+    count = max(1, math.ceil(total / longest_s - 1e-9))
+    borders = times_s[0] + total * np.arange(1, count) / count
+    cuts = [0, *np.searchsorted(times_s, borders).tolist(), len(times_s)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+def best_stretch(
+    good: NDArray[np.bool_], seconds: NDArray[np.float64], share: float
+) -> tuple[int, int]:
+    """The stretch [start, end) of intervals with the most good time beyond the wanted share.
+
+    Maximum-sum subarray of ``seconds * (good - share)``: the stretch has at least that share of good
+    time, as has each of its beginnings and ends.
+    """
+    gains = seconds * (good - share)
+    best, best_range, total, start = 0.0, (0, 0), 0.0, 0
+    for position, gain in enumerate(gains):
+        if total <= 0:
+            total, start = 0.0, position
+        total += gain
+        if total > best:
+            best, best_range = total, (start, position + 1)
+    return best_range
+
+
+def choose_key_frames(
+    times_s: NDArray[np.float64],
+    motion: NDArray[np.float64],
+    sharpness: NDArray[np.float64],
+    config: CurateConfig,
+) -> list[int]:
+    """Positions of the key frames among a clip's frames, first and last included.
+
+    Their number follows time and motion (one per ``key_interval_s``, but none for less motion than
+    ``key_min_flow``), within the configured bounds. They are spread evenly over progress, half time and
+    half motion, so that fast turns get more of them without taking them all; each is then moved to the
+    sharpest frame around.
+
+    Args:
+        times_s: [N], increasing.
+        motion: [N], motion up to each frame, in long sides, not decreasing.
+        sharpness: [N].
+        config: intervals and bounds.
+    """
+    count = len(times_s)
+    wanted = _key_count(times_s, motion, config)
+    if wanted >= count:
+        return list(range(count))
+    progress = (_unit(times_s) + _unit(motion)) / 2 if motion[-1] > motion[0] else _unit(times_s)
+    ideal = np.interp(np.linspace(0, 1, wanted), progress, np.arange(count))
+    keys = [0]
+    for before, here, after in zip(ideal[:-2], ideal[1:-1], ideal[2:], strict=True):
+        low = max(keys[-1] + 1, math.ceil(here - (here - before) / 4))
+        high = max(low, math.floor(here + (after - here) / 4))
+        if high < count - 1:
+            keys.append(low + int(np.argmax(sharpness[low : high + 1])))
+    return [*keys, count - 1]
+
+
+def choose_pose_frames(
+    times_s: NDArray[np.float64], keys: list[int], config: CurateConfig
+) -> list[int]:
+    """Positions of all frames that get a pose: the key frames, and between them as few more as leave no
+    gap over ``pose_step_frames`` (where the video has frames that close).
+    """
+    longest = config.pose_step_frames * _THIRTIETH_S * _ROUNDING
+    chosen = [keys[0]]
+    for key in keys[1:]:
+        while times_s[key] - times_s[chosen[-1]] > longest:
+            step = int(np.searchsorted(times_s, times_s[chosen[-1]] + longest, side="right")) - 1
+            chosen.append(max(step, chosen[-1] + 1))
+        if chosen[-1] != key:
+            chosen.append(key)
+    return chosen
+
+
+def _key_count(
+    times_s: NDArray[np.float64], motion: NDArray[np.float64], config: CurateConfig
+) -> int:
+    by_time = (times_s[-1] - times_s[0]) / config.key_interval_s + 1
+    by_motion = (
+        (motion[-1] - motion[0]) / config.key_min_flow + 1 if config.key_min_flow else by_time
+    )
+    wanted = round(float(min(by_time, by_motion)))
+    return min(max(wanted, config.min_key_frames), config.max_key_frames)
+
+
+def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((values - values[0]) / (values[-1] - values[0]))
