@@ -73,7 +73,7 @@ def _published(ws: Workspace, item: str, wanted: dict[str, str]) -> Outcome | No
     if any(gate.get(name) != value for name, value in wanted.items()):
         return None
     artifact = ws.store.publish(ws.store.path(folder), folder)
-    details = {"recipe": gate["recipe"]["name"], "reused": True}
+    details = {"recipe": gate["recipe"]["name"]}
     return Outcome(judgement_from_json(gate), _artifacts(artifact), details)
 
 

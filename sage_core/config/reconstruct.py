@@ -34,7 +34,7 @@ class GateConfig(Section):
     )
     max_planar_share: float = setting(
         0.97,
-        "Share of verified pairs that one homography explains, from which on a clip is not mapped.",
+        "Largest share of verified pairs that one homography explains; above it a clip is not mapped.",
         gt=0,
         le=1,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sage_core.config.reconstruct import GateConfig
 from sage_core.types import Figure, Judgement, Reason
 
-_RULES = {">=": operator.ge, "<=": operator.le, "<": operator.lt, "==": operator.eq}
+_RULES = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
     """The figures of matching beside their thresholds."""
     return {
         "verified_pairs": Figure(pairs.verified_pairs, 1, ">="),
-        "planar_share": Figure(pairs.planar_share, gate.max_planar_share, "<"),
+        "planar_share": Figure(pairs.planar_share, gate.max_planar_share, "<="),
         "inlier_share": Figure(pairs.inlier_share, gate.min_inlier_share, ">="),
         "verified_share": Figure(pairs.verified_share, gate.min_verified_share, ">="),
     }

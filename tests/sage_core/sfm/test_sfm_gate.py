@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage_core.config.reconstruct import GateConfig
+from sage_core.sfm import ModelFigures, PairFigures, judge_model, judge_pairs, judge_unfinished
+from sage_core.types import Reason, Verdict
+
+GATE = GateConfig()
+PAIRS = PairFigures(verified_pairs=138, planar_share=0.2, inlier_share=0.95, verified_share=0.98)
+MODEL = ModelFigures(
+    key_frames=40,
+    registered_share=1.0,
+    points=1900,
+    points_median=260,
+    points_min=147,
+    track_length=5.7,
+    reprojection_px=0.81,
+    triangulation_deg=10.3,
+    focal_ratio=0.82,
+    plausible_lens=True,
+)
+BAD_MODELS = {
+    "registered_share": 0.69,
+    "points_median": 99.5,
+    "points_min": 29,
+    "track_length": 2.9,
+    "reprojection_px": 0.91,
+    "triangulation_deg": 2.9,
+    "focal_ratio": 2.3,
+    "plausible_lens": False,
+}
+BAD_PAIRS = {"inlier_share": 0.8, "verified_share": 0.8}
+
+
+def test_sound_model_is_kept():
+    judgement = judge_model(PAIRS, MODEL, GATE)
+    assert judgement.verdict is Verdict.ACCEPTED
+    assert judgement.reason is None
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_MODELS.items())
+def test_each_figure_of_the_model_can_reject_alone(name, value):
+    judgement = judge_model(PAIRS, replace(MODEL, **{name: value}), GATE)
+    assert judgement.verdict is Verdict.REJECTED
+    assert judgement.reason is Reason.QUALITY_GATE
+    assert judgement.message.startswith(f"{name} ")
+    assert judgement.figures[name].value == value
+    assert judgement.figures[name].threshold is not None
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_PAIRS.items())
+def test_each_figure_of_the_pairs_can_reject_alone(name, value):
+    pairs = replace(PAIRS, **{name: value})
+    judgement = judge_model(pairs, MODEL, GATE)
+    assert judgement.reason is Reason.QUALITY_GATE
+    assert judgement.message.startswith(f"{name} ")
+    assert judge_unfinished(pairs, GATE).reason is Reason.QUALITY_GATE
+
+
+def test_wide_lens_is_judged_by_the_lower_bound():
+    judgement = judge_model(PAIRS, replace(MODEL, focal_ratio=0.2), GATE)
+    assert judgement.figures["focal_ratio"].rule == ">="
+    assert judgement.figures["focal_ratio"].threshold == GATE.min_focal_ratio
+
+
+def test_no_model_means_not_converged():
+    assert judge_model(PAIRS, None, GATE).reason is Reason.SFM_NOT_CONVERGED
+
+
+def test_planar_pairs_are_not_worth_mapping():
+    assert judge_pairs(replace(PAIRS, planar_share=0.98), GATE).reason is Reason.NO_PARALLAX
+    assert judge_pairs(replace(PAIRS, planar_share=0.96), GATE).verdict is Verdict.ACCEPTED
+
+
+def test_no_matches_mean_not_converged():
+    nothing = PairFigures(0, None, None, 0.0)
+    assert judge_pairs(nothing, GATE).reason is Reason.SFM_NOT_CONVERGED
+
+
+def test_running_out_of_time_decides_nothing_where_the_pairs_look_well():
+    assert judge_unfinished(PAIRS, GATE) is None
+
+
+def test_photo_sets_are_not_judged_by_neighbours():
+    assert judge_model(replace(PAIRS, verified_share=None), MODEL, GATE).verdict is Verdict.ACCEPTED
+
+
+@given(st.sampled_from([name for name in BAD_MODELS if name != "plausible_lens"]))
+def test_figures_that_are_not_numbers_never_pass(name):
+    judgement = judge_model(PAIRS, replace(MODEL, **{name: float("nan")}), GATE)
+    assert judgement.reason is Reason.QUALITY_GATE
