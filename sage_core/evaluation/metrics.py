@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from sage_core.errors import SageError
 from sage_core.geometry import compose, invert
@@ -118,6 +117,8 @@ def normalised_errors(points: npt.ArrayLike, true_points: npt.ArrayLike, valid: 
 
 def nearest_distances(a: Array, b: Array, workers: int = 1) -> tuple[Array, Array]:
     """From every point of a [N, 3] to the nearest of b [M, 3], and back."""
+    from scipy.spatial import cKDTree
+
     to_b, _ = cKDTree(b).query(a, workers=workers)
     to_a, _ = cKDTree(a).query(b, workers=workers)
     return np.asarray(to_b), np.asarray(to_a)
