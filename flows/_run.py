@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flows import _show
 from flows._progress import console
@@ -29,7 +30,7 @@ def run_in_workspace(
 
         from flows.nightly import nightly
 
-        state = nightly(
+        state: Any = nightly(
             workspace=str(workspace),
             sources=sources,
             config=config,
@@ -39,7 +40,7 @@ def run_in_workspace(
             return_state=True,
         )
         APILogHandler().flush()
-    summaries = state.result(raise_on_failure=False)
+    summaries: Any = state.result(raise_on_failure=False)
     if isinstance(summaries, list):
         nothing = all(not s.judged and not s.broken for s in summaries)
         console.print("[bold]nothing to do:[/] every item has its verdict" if nothing else "")

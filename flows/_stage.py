@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -16,9 +17,10 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -74,6 +76,11 @@ def lease_owner() -> str:
     return f"{flow_run_id()}@{socket.gethostname()}:{os.getpid()}"
 
 
+def task_runner(workers: int) -> ThreadPoolTaskRunner[Any]:
+    """Threads are enough: the heavy work is in child processes."""
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
 def run_name(stage: str) -> Callable[[], str]:
     """Names a flow run by stage and time, as people look for it in the UI."""
     return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"
@@ -86,8 +93,10 @@ def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: in
     broken: list[str] = []
     with StageProgress(stage.value, total) as bar:
         tell = ui_progress(stage, total)
-        with ThreadPoolTaskRunner(max_workers=workers) as runner:
-            futures = [runner.submit(job.task, job.arguments) for job in jobs]
+        with task_runner(workers) as runner:
+            futures: list[PrefectFuture[Any]] = [
+                runner.submit(job.task, job.arguments) for job in jobs
+            ]
             for future in as_completed(futures):
                 for result in _results(future, broken):
                     results.append(result)
@@ -140,6 +149,7 @@ def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
     if total == 0:
         return lambda _done: None
     artifact = create_progress_artifact(progress=0.0, key=f"{stage.value}-progress")
+    assert isinstance(artifact, UUID)
     step = max(1, total // 50)
 
     def tell(done: int) -> None:

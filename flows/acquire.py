@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.states import State
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
 from flows._progress import StageProgress
@@ -15,6 +14,7 @@ from flows._stage import (
     lease_owner,
     run_name,
     summarised,
+    task_runner,
     ui_progress,
 )
 from sage_core.acquisition.hosts import HostGate
@@ -22,7 +22,7 @@ from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
 from sage_core.types import Stage, Verdict
 from tasks._plan import Retry, Selection, wanted
-from tasks.acquire import Contents, fetch_item, find_items, record_item
+from tasks.acquire import Contents, fetch_item, find_items, known_items, record_item
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
@@ -46,10 +46,10 @@ def acquire(
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ACQUIRE.value, lease_owner()):
-        gate = HostGate()
+        gate = HostGate(config.acquire.block_after)
         selection = Selection.of(retry, items)
-        known = find_items(workspace, _sources(ws, sources or [], selection), config, gate)
-        chosen = [i for i in known if selection.names(i.item, None)]
+        named = find_items(workspace, sources or [], config, gate)
+        chosen = [i for i in _with_known(ws, named, selection) if selection.names(i.item, None)]
         missing = [i for i in chosen if _is_wanted(ws, i, config, selection)]
         summary = _fetch_and_record(ws, missing, config, gate, len(chosen) - len(missing))
     return conclude(ws, summary, config.run.max_failed_share)
@@ -64,13 +64,13 @@ def _fetch_and_record(
     tell = ui_progress(Stage.ACQUIRE, len(missing))
     with (
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
-        ThreadPoolTaskRunner(max_workers=config.run.workers) as runner,
+        task_runner(config.run.workers) as runner,
     ):
         arguments = {"workspace": str(ws.root), "config": config, "gate": gate}
         futures = [runner.submit(fetch_item, {**arguments, "source": i}) for i in missing]
         for source, future in zip(missing, futures, strict=True):
             try:
-                result = record_item(ws, future.result(), contents, config, run)
+                result = record_item(ws, source, future.result(), contents, config, run)
             except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
                 broken.append(f"{source.source}: {type(error).__name__}: {error}")
                 continue
@@ -80,13 +80,13 @@ def _fetch_and_record(
     return summarised(Stage.ACQUIRE, results, broken, done)
 
 
-def _sources(ws: Workspace, sources: list[str], selection: Selection) -> list[str]:
-    """What was asked for, and with ``retry`` what the workspace knows and may have to do again."""
+def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) -> list[SourceItem]:
+    """What was asked for now, and with ``retry`` what was asked for before and may be done again."""
     if selection.retry is Retry.NONE:
-        return sources
-    verdict = Verdict.FAILED.value if selection.retry is Retry.FAILED else None
-    known = [e.source for e in ws.catalog.latest(Stage.ACQUIRE.value, verdict=verdict)]
-    return list(dict.fromkeys([*sources, *known]))
+        return named
+    verdict = Verdict.FAILED if selection.retry is Retry.FAILED else None
+    before = [i for i in known_items(ws, verdict) if i.item not in {n.item for n in named}]
+    return [*named, *before]
 
 
 def _is_wanted(ws: Workspace, source: SourceItem, config: SageConfig, selection: Selection) -> bool:

@@ -32,9 +32,13 @@ class Inputs:
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits over the artifacts' contents and the clip's frame plan."""
+        """Sixteen hex digits over the artifacts' contents, the parts to use, the clip's frame plan."""
         text = json.dumps(
-            [sorted(a.sha256 for a in self.artifacts.values()), self.details.get("clip")],
+            [
+                sorted(a.sha256 for a in self.artifacts.values()),
+                self.details.get("clip"),
+                self.details.get("sections", []),
+            ],
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]

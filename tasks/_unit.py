@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from data_catalog import StageEvent, Workspace
+from data_catalog import CatalogError, StageEvent, Workspace
 from sage_core import __version__
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
@@ -132,8 +132,7 @@ def record(
         whole = ChildOutcome(subject.item, outcome.judgement, outcome.artifacts, details)
         own.append(_event(ws, whole, subject.parent, shared))
         children += [_event(ws, child, subject.item, shared) for child in outcome.children]
-    ws.catalog.append([*own, *children])
-    return own
+    return ws.catalog.append([*own, *children])[: len(own)]
 
 
 def brief(event: StageEvent) -> dict[str, Any]:
@@ -150,7 +149,7 @@ def brief(event: StageEvent) -> dict[str, Any]:
 def _attempt(item: str, stage: Stage, work: Callable[[], Outcome]) -> Outcome:
     try:
         return work()
-    except SageError as error:
+    except (SageError, CatalogError) as error:
         return Outcome(error.judgement())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

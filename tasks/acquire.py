@@ -8,10 +8,9 @@ before its verdict: a run that is killed in between finds it again and fetches n
 from __future__ import annotations
 
 import json
-import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Self
 
 from prefect import task
@@ -23,25 +22,12 @@ from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.obtain import Obtained, check_again, fetch_key, obtain
 from sage_core.acquisition.sources import SourceItem, expand
 from sage_core.config import SageConfig
-from sage_core.sandbox import metered
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
-from tasks._unit import Outcome, brief, judge
+from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 
 _INFO = "info.json"
 _SITE_CACHE = "scratch/sites"
 _SITE_FACTS = ("title", "uploader", "license", "upload_date", "extractor", "format", "webpage_url")
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What fetching one item gave, before its verdict is recorded: an outcome, or what went wrong."""
-
-    source: SourceItem
-    outcome: Outcome | None
-    error: Exception | None
-    seconds: float
-    cpu_s: float
-    peak_mb: float
 
 
 class Contents:
@@ -77,52 +63,42 @@ def find_items(
     return expand(sources, listed)
 
 
+def known_items(ws: Workspace, verdict: Verdict | None = None) -> list[SourceItem]:
+    """The items that were asked for before, as they were asked for; those with this verdict, or all."""
+    events = ws.catalog.latest(Stage.ACQUIRE.value, verdict=verdict.value if verdict else None)
+    return [SourceItem.from_json(e.details["asked"]) for e in events]
+
+
 @task(name="acquire", task_run_name="acquire-{source.item}", cache_policy=NO_CACHE)
-def fetch_item(workspace: str, source: SourceItem, config: SageConfig, gate: HostGate) -> Fetched:
+def fetch_item(workspace: str, source: SourceItem, config: SageConfig, gate: HostGate) -> Attempt:
     """Bring an item's file into the workspace and check it; records nothing and raises nothing.
 
     ``gate`` is shared by all fetches of a run.
     """
-    started = time.monotonic()
-    outcome, error = None, None
-    with metered() as usage:
-        try:
-            outcome = _fetch(Workspace.open(workspace), source, config, gate)
-        except Exception as caught:  # noqa: BLE001  (raised again where its verdict is recorded)
-            error = caught
-    seconds = round(time.monotonic() - started, 3)
-    return Fetched(source, outcome, error, seconds, usage.cpu_s, usage.peak_mb)
+    ws = Workspace.open(workspace)
+    return attempt(source.item, Stage.ACQUIRE, lambda: _fetch(ws, source, config, gate))
 
 
 def record_item(
-    ws: Workspace, fetched: Fetched, contents: Contents, config: SageConfig, run: str
+    ws: Workspace,
+    source: SourceItem,
+    fetched: Attempt,
+    contents: Contents,
+    config: SageConfig,
+    run: str,
 ) -> dict[str, Any]:
     """Record the verdict on a fetched item; call it in the order of the sources.
 
     ``contents`` knows what was accepted before, and learns of this item.
     """
-    source = fetched.source
-
-    def work() -> Outcome:
-        if fetched.error is not None:
-            raise fetched.error
-        assert fetched.outcome is not None
-        return _unless_duplicate(ws, source, fetched.outcome, contents)
-
-    event = judge(
-        ws,
-        item=source.item,
-        stage=Stage.ACQUIRE,
-        source=source.source,
-        parent=None,
-        config=config,
-        input_hash=source.input_hash,
-        run=run,
-        work=work,
-    )
+    outcome = _unless_duplicate(ws, source, fetched.outcome, contents)
+    outcome = replace(outcome, details={**outcome.details, "asked": source.to_json()})
+    subject = Subject(source.item, source.source, None, source.input_hash)
+    verdict = (subject, replace(fetched, outcome=outcome))
+    event = record(ws, [verdict], stage=Stage.ACQUIRE, config=config, run=run)[0]
     if event.verdict == Verdict.ACCEPTED.value:
         contents.add(event.artifacts["video"].sha256, source.item)
-    return {**brief(event), "seconds": fetched.seconds}
+    return brief(event)
 
 
 def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate) -> Outcome:

@@ -51,7 +51,7 @@ class _Job:
 
     def options(self) -> dict[str, Any]:
         """yt-dlp's options, under the names of its Python API (unknown ones would be ignored)."""
-        import deno  # type: ignore[import-untyped]
+        import deno
 
         told = self.settings
         return {

@@ -29,7 +29,7 @@ class Watch:
 
 def set_guard(guard: HostGuard, watch: Watch) -> None:
     """Refuse URLs, connections and programs for the rest of this process's life."""
-    import deno  # type: ignore[import-untyped]
+    import deno
 
     programs = {os.path.realpath(deno.find_deno_bin())}
 

@@ -53,7 +53,9 @@ def acquire(root, sources, order=None):
         fetched[number] = fetch_item.fn(str(root), items[number], CONFIG, gate)
     ws = Workspace.open(root)
     contents = Contents.of(ws)
-    return [record_item(ws, fetched[n], contents, CONFIG, "run") for n in range(len(items))]
+    return [
+        record_item(ws, items[n], fetched[n], contents, CONFIG, "run") for n in range(len(items))
+    ]
 
 
 def test_the_first_of_the_sources_counts_whatever_finished_first(tmp_path, video):
