@@ -15,11 +15,12 @@ from sage_core.world.render import render_frames
 from sage_core.world.scenes import Family, Scene, family_named
 
 _VIEW_STREAM = 77
+_TRAIN = 2**31
 SPLITS = {
-    "train": range(1_000_000_000),
-    "validation": range(1_000_000_000, 1_100_000_000),
-    "test": range(1_100_000_000, 1_200_000_000),
-    "film": range(1_200_000_000, 1_300_000_000),
+    "train": range(_TRAIN),
+    "validation": range(_TRAIN, _TRAIN + 10**8),
+    "test": range(_TRAIN + 10**8, _TRAIN + 2 * 10**8),
+    "film": range(_TRAIN + 2 * 10**8, _TRAIN + 3 * 10**8),
 }
 """Seeds of the rooms that serve each purpose, in every family; no seed serves two."""
 

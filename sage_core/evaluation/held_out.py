@@ -1,0 +1,109 @@
+"""Measures that need no labels: held-out clips, their sparse points and their images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sage_core.config.sampling import SamplingConfig
+from sage_core.errors import SageError
+from sage_core.evaluation.metrics import psnr
+from sage_core.losses import RenderedViews, anchor_scales, rendering_loss, sample_at
+from sage_core.models import GeometricModel, GeometryOutput
+from sage_core.shards import ShardReader, can_draw, draw_trajectory
+from sage_core.training.samples import VideoSample, video_sample
+from sage_core.types import Reason
+
+_STREAM = 31
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """A shard and the clips of it that training never saw."""
+
+    path: str
+    clips: tuple[str, ...]
+
+
+def held_out_samples(
+    parts: list[HeldOutPart], sampling: SamplingConfig, count: int, size: int, seed: int
+) -> list[VideoSample]:
+    """Trajectories with targets, the clips taking turns; the same for the same seed.
+
+    Raises:
+        SageError: no clip yields a trajectory.
+    """
+    readers = [ShardReader([part.path]) for part in parts]
+    clips = [
+        (reader, clip)
+        for reader, part in zip(readers, parts, strict=True)
+        for clip in map(reader.clip, part.clips)
+        if can_draw(clip, sampling)
+    ]
+    if not clips:
+        raise SageError(
+            f"none of the held-out clips yields {sampling.n_context} + {sampling.n_targets} views: lower "
+            "adapt.sampling.interval_frames or n_context, or hold out longer clips",
+            reason=Reason.NO_TRAJECTORY,
+        )
+    samples = []
+    for index in range(count):
+        reader, clip = clips[index % len(clips)]
+        rng = np.random.default_rng([seed, _STREAM, index])
+        drawn = draw_trajectory(clip, sampling, rng)
+        samples.append(video_sample(reader.frames(clip, drawn.rows), len(drawn.context), size))
+    return samples
+
+
+@torch.no_grad()
+def score_sample(model: GeometricModel, sample: VideoSample) -> tuple[dict[str, float], Tensor]:
+    """``anchor_error`` and ``target_psnr`` (dB) of one trajectory, and the rendered targets [T, 3, H, W].
+
+    The anchor error is the mean distance between predicted and reconstructed points at the anchors, both
+    divided by their own mean distance; PSNR compares the predicted Gaussians, rendered from the targets'
+    cameras, with the targets' images. A trajectory without anchors, or a model without Gaussians, has no
+    such figure.
+    """
+    sample = sample.to(model.device)
+    output = model(sample.images[None, : sample.context])
+    if not sample.anchors.weight.any():
+        return {}, sample.images[:0]
+    scale, true_scale = anchor_scales(output.points, sample.anchors)
+    figures = {"anchor_error": _anchor_error(output, sample, scale, true_scale)}
+    rendered = _targets(output, sample, scale, true_scale)
+    truth = sample.images[sample.context :]
+    if len(rendered):
+        pairs = zip(rendered.cpu(), truth.cpu(), strict=True)
+        values = [psnr(a.permute(1, 2, 0).numpy(), b.permute(1, 2, 0).numpy()) for a, b in pairs]
+        figures["target_psnr"] = float(np.mean(values))
+    return figures, rendered
+
+
+def _anchor_error(
+    output: GeometryOutput, sample: VideoSample, scale: Tensor, true_scale: Tensor
+) -> float:
+    anchors = sample.anchors
+    inside = anchors.inside(*output.points.shape[2:4])
+    seen = sample_at(output.points, anchors.xy)
+    difference = seen / scale.view(-1, 1, 1, 1) - anchors.points / true_scale.view(-1, 1, 1, 1)
+    return float(torch.linalg.vector_norm(difference, dim=-1)[inside].mean())
+
+
+def _targets(
+    output: GeometryOutput, sample: VideoSample, scale: Tensor, true_scale: Tensor
+) -> Tensor:
+    context = sample.context
+    if output.gaussians is None or len(sample.images) == context:
+        return sample.images[:0]
+    views = RenderedViews(
+        sample.images[None, context:],
+        sample.cam_from_reference[None, context:],
+        sample.intrinsics[None, context:],
+        true_scale,
+    )
+    images = sample.images[None, :context]
+    terms = rendering_loss(output.points, output.gaussians, images, scale, views)
+    return terms.rendered[0].clamp(0, 1)
