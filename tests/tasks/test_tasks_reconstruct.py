@@ -1,0 +1,119 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "sfm"))
+import box_room
+
+from data_catalog import StageEvent, Workspace
+from sage_core.config import load_config
+from sage_core.sfm import load_clip_model
+from tasks.reconstruct import reconstruct_clip
+
+FRAMES = 17
+CONFIG = load_config()
+WALK, TURN = "v00000000000000aa", "v00000000000000bb"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A workspace with two curated clips: a walk and a turn on the spot."""
+    ws = Workspace.open(tmp_path_factory.mktemp("ws"))
+    with ws.store.scratch() as area:
+        for video, motion in ((WALK, box_room.walk), (TURN, box_room.turn)):
+            box_room.photograph(area / video, motion(FRAMES))
+            _curated(ws, video, area / video)
+    return ws
+
+
+def _clip(video):
+    return box_room.make_clip(FRAMES, key_step=2, pose_step=1, item=f"{video}_000000_000017")
+
+
+def _curated(ws, video, folder):
+    clip = _clip(video)
+    media = ws.store.publish(folder, f"videos/{video}/images")
+    common = {"verdict": "accepted", "source": "a/folder"}
+    details = {"clip": clip.to_json()}
+    ws.catalog.append(
+        [
+            StageEvent(item=video, stage="acquire", artifacts={"video": media}, **common),
+            StageEvent(item=video, stage="curate", details={"children": [clip.item]}, **common),
+            StageEvent(item=clip.item, stage="curate", parent=video, details=details, **common),
+        ]
+    )
+
+
+@pytest.fixture
+def ws(prepared, tmp_path):
+    shutil.copytree(prepared.root, tmp_path / "ws")
+    return Workspace.open(tmp_path / "ws")
+
+
+def _reconstruct(ws, video, config=CONFIG):
+    answer = reconstruct_clip.fn(str(ws.root), _clip(video).item, config, "run-1")
+    return answer, ws.catalog.find(_clip(video).item, "reconstruct")
+
+
+def test_model_is_published_and_recorded_and_found_again(ws):
+    answer, event = _reconstruct(ws, WALK)
+    assert answer["verdict"] == event.verdict == "accepted"
+    assert event.parent == WALK
+    assert event.source == "a/folder"
+    assert event.figures["registered_share"] == {"value": 1.0, "threshold": 0.7, "rule": ">="}
+    model = event.artifacts["model"]
+    assert model.path == f"sfm/{event.item}"
+    assert ws.store.verify(model, deep=True)
+    assert len(load_clip_model(ws.store.path(model.path)).frames) == FRAMES
+    assert event.details["cpu_s"]["mapping"] > 0
+    # A second run finds the model in place: nothing is mapped, the verdict is the same.
+    _, again = _reconstruct(ws, WALK)
+    assert "cpu_s" not in again.details
+    assert (again.verdict, again.figures) == (event.verdict, event.figures)
+    assert again.artifacts == event.artifacts
+    # Other settings make it worthless.
+    strict = load_config(overrides=["reconstruct.gate.min_points_median=100000"])
+    answer, event = _reconstruct(ws, WALK, strict)
+    assert (answer["verdict"], answer["reason"]) == ("rejected", "quality_gate")
+    assert event.artifacts == {}
+    assert not ws.store.exists(model.path)
+
+
+def test_rejection_leaves_a_reason_and_no_files(ws):
+    answer, event = _reconstruct(ws, TURN)
+    assert (answer["verdict"], answer["reason"]) == ("rejected", "no_parallax")
+    assert event.figures["planar_share"]["value"] > event.figures["planar_share"]["threshold"]
+    assert not ws.store.exists(f"sfm/{event.item}")
+    assert list(ws.store.path("scratch").iterdir()) == []
+
+
+def test_memory_limit_is_a_failed_verdict(ws):
+    config = load_config(overrides=["reconstruct.max_memory_mb=64"])
+    answer, event = _reconstruct(ws, WALK, config)
+    assert (answer["verdict"], answer["reason"]) == ("failed", "memory_limit")
+    assert not event.retryable
+
+
+@pytest.mark.slow
+def test_killed_between_publishing_and_recording_maps_once(ws):
+    """The model of a killed run is taken over, with the same verdict as if nothing had happened."""
+    code = f"""
+import os, signal
+from data_catalog import Workspace
+import tasks.reconstruct as stage
+from sage_core.config import load_config
+stage._artifacts = lambda model: os.kill(os.getpid(), signal.SIGKILL)
+stage.reconstruct_clip.fn({str(ws.root)!r}, {_clip(WALK).item!r}, load_config(), "run-0")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert ws.catalog.find(_clip(WALK).item, "reconstruct") is None
+    _, event = _reconstruct(ws, WALK)
+    assert event.verdict == "accepted"
+    assert "cpu_s" not in event.details
+    assert ws.store.verify(event.artifacts["model"], deep=True)
