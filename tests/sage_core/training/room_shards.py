@@ -8,13 +8,14 @@ from sage_core.shards import Anchors, ClipInfo, Covisibility, FrameRecord, Shard
 from sage_core.shards.records import PointCloud
 from sage_core.world import build_scene, camera_path, pinhole, render_views
 
-WIDTH, HEIGHT = 120, 90
+WIDTH, HEIGHT = 96, 72
 FPS = 6.0
+FRAMES = 24
 UNIT_M = 0.37
 """Metres in one unit of these clips: SfM's scale is arbitrary, so not 1."""
 
 
-def write_room_shard(folder, clips=2, frames=36, points=150):
+def write_room_shard(folder, clips=2, frames=FRAMES, points=150):
     """A shard ``rooms`` in the folder; returns the paths of its frames file and the clips' ids."""
     names = []
     with ShardWriter(folder, "rooms") as writer:
@@ -29,7 +30,7 @@ def room_clip(seed, frames, points):
     scene = build_scene(seed, "V")
     poses = camera_path(scene, "walkthrough", frames, FPS, seed)
     K = np.broadcast_to(pinhole(60, HEIGHT, WIDTH), (frames, 3, 3))
-    images, depths = render_views(scene, poses, K, HEIGHT, WIDTH)
+    images, depths = render_views(scene, poses, K, HEIGHT, WIDTH, smooth_edges=False)
     depths = depths / UNIT_M
     poses = np.concatenate([poses[..., :3], poses[..., 3:] / UNIT_M], -1)
     cloud = _cloud(np.random.default_rng(seed), poses, K, images, depths, points)

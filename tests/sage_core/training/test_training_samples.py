@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from room_shards import FPS, HEIGHT, UNIT_M, WIDTH, room_clip
+from room_shards import FPS, FRAMES, HEIGHT, UNIT_M, WIDTH, room_clip
 
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import ShardError, TrainingError
@@ -60,7 +60,7 @@ def test_anchors_carry_the_true_geometry(room_shard):
     clip, numbers = sample.name.removesuffix("]").split("[")
     rows = [int(n) // 5 for n in numbers.split(",")[:4]]
     scene = build_scene(int(clip[1:17], 16), "V")
-    poses = camera_path(scene, "walkthrough", 36, FPS, scene.seed)[rows]
+    poses = camera_path(scene, "walkthrough", FRAMES, FPS, scene.seed)[rows]
     to_model = PixelMap.cover((WIDTH, HEIGHT), (SIZE, SIZE))
     K = to_model.intrinsics(pinhole(60, HEIGHT, WIDTH))
     _, truth = render_views(scene, poses, np.stack([K] * 4), SIZE, SIZE)
@@ -113,7 +113,7 @@ def test_only_the_named_clips_are_drawn(room_shard):
 
 def test_clips_without_a_trajectory_are_refused_by_name(room_shard):
     parts = (ShardPart(path=str(room_shard)),)
-    sampling = SamplingConfig(n_context=30, n_targets=20)
+    sampling = SamplingConfig(n_context=20, n_targets=9)
     with pytest.raises(TrainingError, match="interval_frames") as error:
         VideoSamples([DataSet(parts=parts)], sampling, size=SIZE, seed=0, shuffle_views=True)
     assert error.value.reason is Reason.NO_TRAJECTORY
