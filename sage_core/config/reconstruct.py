@@ -39,10 +39,10 @@ class GateConfig(Section):
         le=1,
     )
     min_inlier_share: float = setting(
-        0.89, "Smallest median share of matches that survive verification.", ge=0, le=1
+        0.85, "Smallest median share of matches that survive verification.", ge=0, le=1
     )
     min_verified_share: float = setting(
-        0.85, "Smallest share of neighbouring key frame pairs with 15 inliers or more.", ge=0, le=1
+        0.7, "Smallest share of neighbouring key frame pairs with 15 inliers or more.", ge=0, le=1
     )
 
 

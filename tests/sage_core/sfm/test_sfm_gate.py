@@ -32,7 +32,7 @@ BAD_MODELS = {
     "focal_ratio": 2.3,
     "plausible_lens": False,
 }
-BAD_PAIRS = {"inlier_share": 0.8, "verified_share": 0.8}
+BAD_PAIRS = {"inlier_share": 0.8, "verified_share": 0.66}
 
 
 def test_sound_model_is_kept():
