@@ -17,23 +17,27 @@ def serve_deployments(
     workspace.mkdir(parents=True, exist_ok=True)
     with prefect_api(workspace, port=port) as url:
         from prefect import serve
-        from prefect.deployments.runner import EntrypointType
+        from prefect.flows import EntrypointType
         from prefect.schedules import Cron
 
         from flows.nightly import FLOWS, nightly
 
         settings = config.model_dump(mode="json")
         common: dict[str, Any] = {"workspace": str(workspace), "config": settings}
-        kind = {"entrypoint_type": EntrypointType.MODULE_PATH}
         deployments = [
-            flow.to_deployment(name=stage.value, parameters=common, **kind)
+            flow.to_deployment(
+                name=stage.value, parameters=common, entrypoint_type=EntrypointType.MODULE_PATH
+            )
             for stage, flow in FLOWS.items()
         ]
         nightly_parameters = {**common, "sources": sources}
         schedule = Cron(cron, timezone=timezone)
         deployments.append(
             nightly.to_deployment(
-                name="nightly", parameters=nightly_parameters, schedule=schedule, **kind
+                name="nightly",
+                parameters=nightly_parameters,
+                schedule=schedule,
+                entrypoint_type=EntrypointType.MODULE_PATH,
             )
         )
         console.print(f"[bold]Prefect UI:[/] {url}   workspace: {workspace}")

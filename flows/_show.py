@@ -94,6 +94,16 @@ def schema(*, as_json: bool) -> None:
     console.print(table)
 
 
+def training_plan(workspace: Path, settings: SageConfig) -> None:
+    """What a training run would take."""
+    from tasks.adapt import dry_run
+
+    table = Table("", "value", show_header=False)
+    for name, value in dry_run(str(workspace), settings).items():
+        table.add_row(name.replace("_", " "), _number(value))
+    console.print(table)
+
+
 def shards_validate(paths: list[Path]) -> bool:
     """Print each shard's problems; True when there are none."""
     from sage_core.shards.validate import validate

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -128,7 +127,27 @@ _stage_command(Stage.ACQUIRE, "Fetch videos and check that they are what they sa
 _stage_command(Stage.CURATE, "Judge fetched videos; cut the good ones into clips.")
 _stage_command(Stage.RECONSTRUCT, "COLMAP on each clip, a quality gate, a pose for every frame.")
 _stage_command(Stage.ASSEMBLE, "Write reconstructed clips into Parquet shards.")
-_stage_command(Stage.ADAPT, "Fine-tune the model on the shards (checkpoints; resumes).")
+
+
+@app.command()
+def adapt(
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry: RetryOption = Retry.NONE,
+    item: ItemOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many steps and how much memory.")
+    ] = False,
+) -> None:
+    """Fine-tune the model on the shards; killed at any moment, it goes on from its checkpoint."""
+    settings = _config(config, set_)
+    if dry_run:
+        _teach(lambda: _show.training_plan(_existing(workspace), settings))
+        return
+    _run(workspace, [], [Stage.ADAPT], settings, retry, item)
+
+
 _stage_command(Stage.EVALUATE, "Measure base and adapted model side by side.")
 
 
@@ -299,10 +318,10 @@ def _teach(work: Any) -> Any:
         raise typer.Exit(MANY_FAILED) from error
 
 
-def _usage(message: str) -> Any:
+def _usage(message: str) -> NoReturn:
     Console(stderr=True).print(f"[red]sage:[/] {message}", highlight=False, soft_wrap=True)
     raise typer.Exit(WRONG_USAGE)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
