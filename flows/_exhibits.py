@@ -85,8 +85,9 @@ def evaluations(ws: Workspace, notes: list[str]) -> tuple[list[Evaluation], int]
 
 
 def event_figures(event: StageEvent) -> dict[str, Figure]:
-    """An event's figures as they were measured."""
-    return {name: Figure(**figure) for name, figure in event.figures.items()}
+    """An event's figures, those with a threshold first."""
+    figures = {name: Figure(**figure) for name, figure in event.figures.items()}
+    return dict(sorted(figures.items(), key=lambda pair: pair[1].rule is None))
 
 
 def _gallery(

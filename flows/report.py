@@ -111,7 +111,7 @@ def _stages(ws: Workspace, events: Sequence[StageEvent]) -> list[StageRow]:
     for row in views.funnel(ws):
         kind = _kind(row["stage"], "a video" if row["kind"] == "clip" else None)
         verdicts = {verdict.value: int(row[verdict.value]) for verdict in Verdict}
-        time = seconds[row["stage"], kind]
+        time = seconds.get((row["stage"], kind))
         rows.append(StageRow(row["stage"], kind, verdicts, row["reasons"], time))
     return rows
 
@@ -139,16 +139,19 @@ def _items(events: Sequence[StageEvent], titles: Mapping[str, str]) -> tuple[lis
     by_item: dict[str, list[StageEvent]] = {}
     for event in sorted(events, key=lambda e: _STAGES.index(Stage(e.stage))):
         by_item.setdefault(event.item, []).append(event)
-    items = [_item(item, steps, titles.get(item, "")) for item, steps in by_item.items()]
+    items = [_item(item, steps, titles) for item, steps in by_item.items()]
     kept = sorted(items, key=lambda item: _URGENCY[item.last.verdict])[:MOST_ITEMS]
     order = {"video": 0, "clip": 1, "run": 2}
-    kept.sort(key=lambda item: (order[item.kind], item.title.casefold(), item.item))
+    kept.sort(key=lambda item: (order[item.kind], titles.get(item.item, "").casefold(), item.item))
     return kept, len(items) - len(kept)
 
 
-def _item(item: str, events: Sequence[StageEvent], title: str) -> Item:
+def _item(item: str, events: Sequence[StageEvent], titles: Mapping[str, str]) -> Item:
     first = events[0]
     kind = _kind(first.stage, first.parent)
+    # A clip stands below its video: its time span is title enough.
+    whole = titles.get(first.parent or "", first.parent)
+    title = titles.get(item, "training run" if kind == "run" else "").removeprefix(f"{whole}, ")
     steps = [
         Step(
             e.stage,
@@ -162,14 +165,7 @@ def _item(item: str, events: Sequence[StageEvent], title: str) -> Item:
         )
         for e in events
     ]
-    return Item(
-        item,
-        title or ("training run" if kind == "run" else ""),
-        first.source,
-        kind,
-        steps,
-        first.parent,
-    )
+    return Item(item, title, first.source, kind, steps, first.parent)
 
 
 def _headline(
@@ -177,11 +173,11 @@ def _headline(
 ) -> list[Fact]:
     """The few numbers that people ask for first; those that there are."""
     videos = ws.catalog.latest(Stage.ACQUIRE.value)
-    curated = [e for e in ws.catalog.latest(Stage.CURATE.value, verdict="accepted")]
+    curated = ws.catalog.latest(Stage.CURATE.value, verdict="accepted")
     wanted = [e for e in curated if e.parent is None]
     facts = [Fact("sources", shown(len(videos)))] if videos else []
     if wanted:
-        facts.append(Fact("videos wanted", shown(len(wanted))))
+        facts.append(Fact("videos accepted", shown(len(wanted))))
     if reconstructed:
         facts.append(Fact("clips reconstructed", shown(reconstructed)))
     frames = [
