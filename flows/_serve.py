@@ -17,17 +17,16 @@ def serve_deployments(
     workspace.mkdir(parents=True, exist_ok=True)
     with prefect_api(workspace, port=port) as url:
         from prefect import serve
-        from prefect.flows import EntrypointType
+        from prefect.types.entrypoint import EntrypointType
         from prefect.schedules import Cron
 
         from flows.nightly import FLOWS, nightly
 
         settings = config.model_dump(mode="json")
         common: dict[str, Any] = {"workspace": str(workspace), "config": settings}
+        kind = EntrypointType.MODULE_PATH
         deployments = [
-            flow.to_deployment(
-                name=stage.value, parameters=common, entrypoint_type=EntrypointType.MODULE_PATH
-            )
+            flow.to_deployment(name=stage.value, parameters=common, entrypoint_type=kind)
             for stage, flow in FLOWS.items()
         ]
         nightly_parameters = {**common, "sources": sources}
@@ -37,7 +36,7 @@ def serve_deployments(
                 name="nightly",
                 parameters=nightly_parameters,
                 schedule=schedule,
-                entrypoint_type=EntrypointType.MODULE_PATH,
+                entrypoint_type=kind,
             )
         )
         console.print(f"[bold]Prefect UI:[/] {url}   workspace: {workspace}")

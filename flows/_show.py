@@ -108,7 +108,7 @@ def shards_validate(paths: list[Path]) -> bool:
     """Print each shard's problems; True when there are none."""
     from sage_core.shards.validate import validate
 
-    problems = validate(_shard_files(paths))
+    problems = validate(paths)
     for problem in problems:
         console.print(f"[red]{escape(str(problem))}[/]")
     if not problems:
@@ -120,14 +120,7 @@ def shards_inspect(paths: list[Path], draw: Path | None) -> None:
     """Print what shards hold and draw a frame with its anchors."""
     from sage_core.shards.inspect import inspect
 
-    inspect(_shard_files(paths), draw=draw, console=console)
-
-
-def _shard_files(paths: list[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        files += sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    return files
+    inspect(paths, draw=draw, console=console)
 
 
 def _decisive(figures: dict[str, dict[str, Any]]) -> str:
