@@ -101,5 +101,7 @@ def _tile(thumbnails: Thumbnails, frame: int, time_s: float | None) -> Picture:
 
 
 def _write(image: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+    # A shadow of the same weight: a heavier one would run wider than the text.
+    below = (at[0] + 1, at[1] + 1)
+    cv2.putText(image, text, below, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

@@ -34,7 +34,7 @@ class Shot:
 def find_shots(measures: Measures, config: CurateConfig) -> list[Shot]:
     """All shots in order, however short; blank stretches and fades belong to none."""
     frames = measures.frames
-    dark = _blank_or_fading(frames, config.blank_contrast)
+    dark = _blank_or_fading(measures, config)
     cuts = [cut for cut in find_cuts(measures, config) if not _near(measures, dark, cut)]
     changes = np.flatnonzero(np.diff(dark.astype(np.int8))) + 1
     borders = sorted({0, len(frames), *cuts, *changes.tolist()})
@@ -83,11 +83,15 @@ def _survival(measures: Measures, position: int) -> float | None:
     return float(steps.survival[k])
 
 
-def _blank_or_fading(frames: FrameSeries, blank_contrast: float) -> NDArray[np.bool_]:
+def _blank_or_fading(measures: Measures, config: CurateConfig) -> NDArray[np.bool_]:
     """Blank frames, and beside them those whose contrast still grows away from the blank."""
-    blank = frames.contrast < blank_contrast
+    frames = measures.frames
+    blank = frames.contrast < config.blank_contrast
+    for position in np.flatnonzero(blank).tolist():
+        # The tracks go on behind a flash.
+        blank[position] = (_survival(measures, position) or 0.0) <= config.cut_survival
     # A video that begins or ends dim was cut inside its fade.
-    dim = frames.contrast < _DIM * blank_contrast
+    dim = frames.contrast < _DIM * config.blank_contrast
     ends = np.concatenate([[dim[0]], blank, [dim[-1]]]).astype(np.int8)
     fading = blank.copy()
     for start in np.flatnonzero(np.diff(ends) == -1):

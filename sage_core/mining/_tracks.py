@@ -30,6 +30,8 @@ _STEP_EPIPOLAR_PX = 0.75
 _FOCALS = (0.6, 0.85, 1.2, 2.0)
 """Focal lengths, in long sides, that the essential matrix and the rotation are tried with."""
 _STEP_FOCALS = (0.7, 1.2)
+_STEP_DRAWS, _CHAIN_DRAWS = 200, 1000
+"""Draws at most: enough to find a geometry that half of the tracks share; less is no rigid scene."""
 
 Points = NDArray[np.float32]
 
@@ -181,7 +183,9 @@ def _stepped(
     flow = _flow(before[kept], found, grey)
     if len(found) < _MIN_CORNERS:
         return Step(survival, flow, len(before))
-    rigid = _epipolar_inliers(before[kept], found, grey, _STEP_EPIPOLAR_PX, _STEP_FOCALS)
+    rigid = _epipolar_inliers(
+        before[kept], found, grey, _STEP_EPIPOLAR_PX, _STEP_FOCALS, _STEP_DRAWS
+    )
     moving = _clustered(found, ~rigid, max(grey.shape))
     return Step(survival, flow, len(before), float(rigid.mean()), moving)
 
@@ -197,7 +201,7 @@ def _judged(
     survival = len(end) / started_with if started_with else 0.0
     if len(end) < _MIN_CORNERS:
         return _unknown(begun, ended, flow, survival, len(end))
-    rigid = _epipolar_inliers(start, end, grey, _CHAIN_EPIPOLAR_PX, _FOCALS)
+    rigid = _epipolar_inliers(start, end, grey, _CHAIN_EPIPOLAR_PX, _FOCALS, _CHAIN_DRAWS)
     return Chain(
         start=begun,
         end=ended,
@@ -218,12 +222,13 @@ def _epipolar_inliers(
     grey: NDArray[np.uint8],
     tolerance_px: float,
     focals: tuple[float, ...],
+    draws: int,
 ) -> NDArray[np.bool_]:
     """Tracks that one essential matrix explains, with the focal length that explains the most."""
     best = np.zeros(len(start), dtype=bool)
     for focal in focals:
         K = _camera(grey, focal)
-        _, mask = cv2.findEssentialMat(start, end, K, cv2.RANSAC, 0.999, tolerance_px)
+        _, mask = cv2.findEssentialMat(start, end, K, cv2.RANSAC, 0.999, tolerance_px, draws)
         inliers = best if mask is None else mask.ravel().astype(bool)
         if inliers.sum() > best.sum():
             best = inliers

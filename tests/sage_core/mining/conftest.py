@@ -1,0 +1,168 @@
+"""Small films of known scenes, encoded for real; each is made once per session, when first asked for."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sage_core.config.curate import CurateConfig
+
+WIDTH, HEIGHT, FPS, SECONDS = 320, 240, 30, 4
+FRAMES = FPS * SECONDS
+DEPTHS = (1.0, 3.2, 1.7, 4.0, 2.4, 1.3)
+
+
+def texture(seed: int, height: int, width: int) -> np.ndarray:
+    """Blobs of several sizes, uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), np.float32)
+    for cell in (4, 9, 24):
+        coarse = rng.random((height // cell + 2, width // cell + 2, 3), np.float32)
+        total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    low, high = total.min(), total.max()
+    return ((total - low) / (high - low) * 235 + 10).astype(np.uint8)
+
+
+def travelling(seed: int = 0, frames: int = FRAMES, speed: float = 0.6) -> Iterator[np.ndarray]:
+    """A camera that slides sideways past strips at depths that no plane explains."""
+    strip = HEIGHT // len(DEPTHS)
+    wide = [texture(seed * 31 + i, strip, WIDTH + 700) for i in range(len(DEPTHS))]
+    for t in range(frames):
+        shifts = [cv2.warpAffine(w, np.float32([[1, 0, -t * speed * d], [0, 1, 0]]), (WIDTH, strip))
+                  for w, d in zip(wide, DEPTHS, strict=True)]  # fmt: skip
+        yield np.vstack(shifts)
+
+
+def panning(frames: int = FRAMES) -> Iterator[np.ndarray]:
+    """A camera that turns on the spot: K R K^-1 of one far picture."""
+    wide = texture(5, 700, 1400)
+    f = 0.85 * WIDTH
+    K = np.array([[f, 0, WIDTH / 2], [0, f, HEIGHT / 2], [0, 0, 1]])
+    onto = np.array([[1, 0, 700.0], [0, 1, 350.0], [0, 0, 1]])
+    for t in range(frames):
+        a = np.radians(-30 + 60 * t / frames)
+        R = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+        far = onto @ np.diag([f, f, 1.0])
+        view = far @ R @ np.linalg.inv(K)
+        yield cv2.warpPerspective(wide, np.linalg.inv(view), (WIDTH, HEIGHT))
+
+
+def still() -> Iterator[np.ndarray]:
+    """A tripod with a noisy sensor."""
+    rng = np.random.default_rng(0)
+    picture = texture(6, HEIGHT, WIDTH).astype(np.int16)
+    for _ in range(FRAMES):
+        noise = rng.integers(-4, 5, picture.shape)
+        yield np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def swarming() -> Iterator[np.ndarray]:
+    """Many things that each move their own way in front of a sliding camera."""
+    rng = np.random.default_rng(1)
+    size = 60
+    grid = [(x, y) for y in range(0, HEIGHT, size) for x in range(0, WIDTH, size)]
+    things = [texture(100 + i, 400, 400) for i in range(len(grid))]
+    ways = rng.normal(size=(len(grid), 2))
+    ways = (
+        ways / np.linalg.norm(ways, axis=1, keepdims=True) * rng.uniform(0.5, 1.3, (len(grid), 1))
+    )
+    for t in range(FRAMES):
+        frame = np.zeros((HEIGHT + size, WIDTH + size, 3), np.uint8)
+        for (x, y), thing, way in zip(grid, things, ways, strict=True):
+            a, b = (200 - size / 2 + way * t).tolist()
+            shift = np.float32([[1, 0, -a], [0, 1, -b]])
+            frame[y : y + size, x : x + size] = cv2.warpAffine(thing, shift, (size, size))
+        yield frame[:HEIGHT, :WIDTH]
+
+
+def slides() -> Iterator[np.ndarray]:
+    for page in range(4):
+        picture = texture(20 + page, HEIGHT, WIDTH)
+        yield from (picture for _ in range(FPS))
+
+
+def cards() -> Iterator[np.ndarray]:
+    """Text that scrolls over a plain ground."""
+    for t in range(FRAMES):
+        frame = np.full((HEIGHT, WIDTH, 3), 230, np.uint8)
+        for line in range(12):
+            y = int(40 * line + 60 - 2 * t)
+            cv2.putText(
+                frame, "to be read", (40, y), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (20, 20, 20), 2
+            )
+        yield frame
+
+
+def two_shots() -> Iterator[np.ndarray]:
+    yield from travelling(1, FRAMES // 2 + 15)
+    yield from travelling(2, FRAMES // 2 + 15)
+
+
+def faded() -> Iterator[np.ndarray]:
+    """Black for 10 frames, then brighter for 24, then as it is."""
+    for t, frame in enumerate(travelling(3, FRAMES + 34)):
+        yield (frame * min(1.0, max(0.0, (t - 10) / 24))).astype(np.uint8)
+
+
+def flashed() -> Iterator[np.ndarray]:
+    """Two white frames in the middle, between two steps of the tracker."""
+    for t, frame in enumerate(travelling(4)):
+        yield np.full_like(frame, 250) if t in (62, 63) else frame
+
+
+def boxed() -> Iterator[np.ndarray]:
+    for frame in travelling(0):
+        inner = cv2.resize(frame, (WIDTH, HEIGHT - 60), interpolation=cv2.INTER_AREA)
+        yield cv2.copyMakeBorder(inner, 30, 30, 0, 0, cv2.BORDER_CONSTANT)
+
+
+def single() -> Iterator[np.ndarray]:
+    yield texture(0, HEIGHT, WIDTH)
+
+
+MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
+    maker.__name__: maker
+    for maker in (
+        travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single,
+    )
+}  # fmt: skip
+
+
+def encode(frames: Iterator[np.ndarray], path: Path, *filters: str) -> Path:
+    import imageio_ffmpeg
+
+    data = b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames)
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(FPS), "-i", "-",
+        *filters, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-crf", "18",
+        str(path),
+    ]  # fmt: skip
+    subprocess.run(command, input=data, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory) -> Callable[[str], Path]:
+    """``film(name)`` is the mp4 of that name; ``film("varied")`` has a variable frame rate."""
+    folder = tmp_path_factory.mktemp("films")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.mp4"
+        if path.exists():
+            return path
+        if name == "varied":
+            slower = "setpts='if(lt(N,60),N,60+(N-60)*2)/30/TB'"
+            return encode(travelling(0), path, "-vf", slower, "-fps_mode", "vfr")
+        return encode(MAKERS[name](), path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def config() -> CurateConfig:
+    """Thresholds for films of four seconds and a few hundred pixels."""
+    return CurateConfig(min_duration_s=2, min_clip_s=2, max_clip_s=10, min_short_side_px=120)

@@ -1,0 +1,129 @@
+"""Verdicts on films whose scene is known, through the real decoder."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sage_core.errors import MediaError
+from sage_core.mining import curate_file, decide, decide_again, measure, read_curation
+from sage_core.types import Reason, Verdict
+
+
+def curate(path, config, folder):
+    data = curate_file(str(path), "video", config.model_dump(mode="json"), str(folder), "v0")
+    return read_curation(json.loads(json.dumps(data)))
+
+
+@pytest.fixture
+def judged(film, config, tmp_path):
+    return lambda name, **changed: curate(film(name), config.model_copy(update=changed), tmp_path)
+
+
+def test_a_travelling_camera_is_wanted(judged, tmp_path):
+    curation = judged("travelling")
+    assert curation.judgement.verdict is Verdict.ACCEPTED
+    (verdict,) = curation.clips
+    assert verdict.clip.item == "v0_000000_000120"
+    assert verdict.clip.crop is None
+    assert verdict.judgement.figures["parallax_share"].value == 1.0
+    assert (tmp_path / "contact.jpg").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("still", {Reason.STATIC_CAMERA}),
+        ("panning", {Reason.ROTATION_ONLY}),
+        ("swarming", {Reason.DYNAMIC_SCENE}),
+        ("cards", {Reason.NOT_FOOTAGE}),
+    ],
+)
+def test_what_is_not_wanted_and_why(judged, name, reasons):
+    judgement = judged(name).judgement
+    assert judgement.verdict is Verdict.REJECTED
+    assert judgement.reason in reasons, judgement.message
+
+
+def test_slides_are_not_footage_however_short_their_shots(judged):
+    assert judged("slides").judgement.reason is Reason.NOT_FOOTAGE
+
+
+def test_a_cut_makes_two_shots(judged):
+    curation = judged("two_shots")
+    assert curation.judgement.verdict is Verdict.ACCEPTED
+    first, second = (c.clip for c in curation.clips)
+    assert (first.start_frame, second.end_frame) == (0, 150)
+    assert 70 <= first.end_frame <= 75 <= second.start_frame <= 80
+
+
+def test_shots_shorter_than_a_clip_name_the_reason(judged):
+    curation = judged("two_shots", min_clip_s=3.0)
+    assert curation.judgement.reason is Reason.SHOT_TOO_SHORT
+    assert [shot["long_enough"] for shot in curation.shots] == [False, False]
+    assert not curation.clips
+
+
+def test_a_fade_is_cut_away(judged):
+    (verdict,) = judged("faded").clips
+    assert 32 <= verdict.clip.start_frame <= 40
+    assert verdict.clip.end_frame == 154
+
+
+def test_a_flash_is_no_cut(judged):
+    curation = judged("flashed")
+    assert len(curation.shots) == 1
+    assert curation.judgement.verdict is Verdict.ACCEPTED
+
+
+def test_letterbox_is_cropped(judged, config):
+    (verdict,) = judged("boxed").clips
+    left, top, width, height = verdict.clip.crop
+    assert (left, width) == (0, 320)
+    assert 30 <= top <= 33
+    assert top + height <= 210
+    # The picture inside is what has to be large enough.
+    assert judged("boxed", min_short_side_px=200).judgement.reason is Reason.RESOLUTION
+
+
+def test_variable_rate_counts_seconds_not_frames(judged):
+    (verdict,) = judged("varied").clips
+    clip = verdict.clip
+    assert clip.end_s - clip.start_s == pytest.approx(6.0, abs=0.1)
+    gaps = np.diff(clip.times_s)
+    assert gaps.max() < 5 / 30 * 1.06
+    late = [frame for frame in clip.pose_frames if frame >= 60]
+    assert np.diff(late).max() <= 2
+
+
+def test_one_frame_and_too_small_are_rejected_without_a_full_decode(judged, tmp_path):
+    assert judged("single").judgement.reason is Reason.DURATION
+    curation = judged("travelling", min_short_side_px=480)
+    assert curation.judgement.reason is Reason.RESOLUTION
+    assert not (tmp_path / "contact.jpg").exists()
+    record = json.loads((tmp_path / "curation.json").read_text())
+    assert record["scores"] is None
+
+
+def test_stored_scores_give_other_verdicts_under_other_thresholds(film, config, tmp_path):
+    before = curate(film("travelling"), config, tmp_path)
+    record = json.loads((tmp_path / "curation.json").read_text())
+    assert decide_again(record, config) == before
+    stricter = config.model_copy(update={"min_travel": 10.0})
+    assert decide_again(record, stricter).judgement.reason is Reason.STATIC_CAMERA
+
+
+def test_measuring_twice_gives_the_same(film, config):
+    first, second = (measure(film("panning"))[0] for _ in range(2))
+    assert first.to_json() == second.to_json()
+    assert decide(first, config, "v0") == decide(second, config, "v0")
+
+
+def test_a_damaged_file_fails_with_its_reason(film, config, tmp_path):
+    data = bytearray(film("travelling").read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 40_000] = b"\xa5" * 40_000
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(bytes(data))
+    with pytest.raises(MediaError) as caught:
+        curate(broken, config, tmp_path)
+    assert caught.value.reason in (Reason.DECODE_ERROR, Reason.TRUNCATED, Reason.UNREADABLE)

@@ -1,0 +1,238 @@
+"""The pure parts: windows, key frames, pose frames, cuts, fades, bars, photo folders."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sage_core.config.curate import CurateConfig
+from sage_core.mining import PhotoMeasures, curate_file, decide_photos, read_curation
+from sage_core.mining._clips import _bar, _frozen
+from sage_core.mining._kinds import Kind, kind_of
+from sage_core.mining._measure import _bars, _overlay_share
+from sage_core.mining._shots import _fade_length, content_ratio
+from sage_core.mining._tracks import Chain, ChainTracker
+from sage_core.mining._windows import (
+    best_stretch,
+    choose_key_frames,
+    choose_pose_frames,
+    equal_windows,
+)
+from sage_core.types import Reason, Verdict
+
+CONFIG = CurateConfig()
+
+
+@st.composite
+def clips(draw):
+    """Times with a varying rate, motion that may stand still, sharpness at random."""
+    count = draw(st.integers(2, 400))
+    seed = draw(st.integers(0, 2**16))
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.uniform(0.015, 0.07, count))
+    motion = np.cumsum(rng.exponential(draw(st.sampled_from([0.0, 1e-4, 0.01, 0.1])), count))
+    return times, motion, rng.random(count)
+
+
+@given(clips())
+def test_key_frames_are_in_order_bounded_and_reach_both_ends(clip):
+    times, motion, sharpness = clip
+    keys = choose_key_frames(times, motion, sharpness, CONFIG)
+    assert keys[0] == 0
+    assert keys[-1] == len(times) - 1
+    assert (np.diff(keys) > 0).all()
+    assert len(keys) <= CONFIG.max_key_frames
+
+
+@given(clips())
+def test_pose_frames_hold_the_keys_and_leave_no_gap(clip):
+    times, motion, sharpness = clip
+    keys = choose_key_frames(times, motion, sharpness, CONFIG)
+    poses = choose_pose_frames(times, keys, CONFIG)
+    assert set(keys) <= set(poses)
+    assert (np.diff(poses) > 0).all()
+    assert np.diff(times[poses]).max() <= 5 / 30 * 1.06
+
+
+def test_thirty_frames_a_second_give_poses_five_frames_apart():
+    times = np.arange(301) / 29.97
+    poses = choose_pose_frames(times, [0, 300], CONFIG)
+    assert np.diff(poses).tolist() == [5] * 60
+
+
+def test_a_source_slower_than_the_step_gets_every_frame():
+    times = np.arange(40) / 4
+    assert choose_pose_frames(times, [0, 39], CONFIG) == list(range(40))
+
+
+def test_key_frames_follow_motion_and_are_capped_by_it():
+    times = np.arange(600) / 30
+    even = np.ones(600)
+    slow = np.linspace(0, 0.05, 600)
+    assert len(choose_key_frames(times, slow, even, CONFIG)) == CONFIG.min_key_frames
+    fast = np.linspace(0, 20, 600)
+    assert len(choose_key_frames(times, fast, even, CONFIG)) == CONFIG.max_key_frames
+    late = np.concatenate([np.zeros(300), np.linspace(0, 2, 300)])
+    keys = np.array(choose_key_frames(times, late, even, CONFIG))
+    assert (keys >= 300).sum() > 2 * (keys < 300).sum()
+
+
+def test_key_frames_prefer_sharp_neighbours():
+    times = np.arange(300) / 30
+    sharpness = np.zeros(300)
+    sharpness[::2] = 1.0
+    keys = choose_key_frames(times, times, sharpness, CONFIG)
+    assert all(key % 2 == 0 for key in keys[1:-1])
+
+
+@given(st.floats(1, 200), st.floats(2, 60), st.sampled_from([10, 24, 30]))
+def test_equal_windows_part_a_shot_without_loss(seconds, longest, fps):
+    times = np.arange(max(1, int(seconds * fps))) / fps
+    parts = equal_windows(times, 1 / fps, longest)
+    joined = np.concatenate([np.arange(len(times))[part] for part in parts])
+    assert joined.tolist() == list(range(len(times)))
+    lengths = [len(times[part]) / fps for part in parts]
+    assert max(lengths) <= longest + 1.01 / fps
+    assert max(lengths) - min(lengths) <= 2.01 / fps
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 1)), min_size=1, max_size=25))
+def test_best_stretch_is_the_best_of_all(intervals):
+    good = np.array([g for g, _ in intervals])
+    seconds = np.array([s for _, s in intervals])
+    start, end = best_stretch(good, seconds, 0.5)
+    gains = seconds * (good - 0.5)
+    best = max(
+        [0.0, *(gains[a:b].sum() for a in range(len(gains)) for b in range(a + 1, len(gains) + 1))]
+    )
+    assert gains[start:end].sum() == pytest.approx(best)
+
+
+def test_doubled_frames_are_not_frozen_but_a_pause_is():
+    times = np.arange(90) / 30
+    doubled = np.tile([3.0, 0.0], 45)
+    assert not _frozen(doubled, times).any()
+    paused = np.full(90, 3.0)
+    paused[30:60] = 0.0
+    assert np.flatnonzero(_frozen(paused, times)).tolist() == list(range(30, 60))
+
+
+def test_content_ratio_finds_the_spike_alone():
+    content = np.full(20, 2.0)
+    content[7] = 30.0
+    ratio = content_ratio(content)
+    assert ratio[7] == pytest.approx(15.0)
+    assert np.delete(ratio, 7).max() <= 1.0
+
+
+def test_fade_ends_where_contrast_stops_growing():
+    times = np.arange(90) / 30
+    contrast = np.minimum(np.arange(90) + 4.0, 40.0)
+    assert 33 <= _fade_length(contrast, times) <= 40
+    assert _fade_length(np.full(90, 40.0), times) == 0
+    assert _fade_length(contrast[:10], times[:10]) == 10
+
+
+def test_bars_need_a_pair():
+    grey = np.full((180, 320), 90, np.uint8)
+    grey[:20] = 3
+    grey[-21:] = 0
+    left, top, right, bottom = _bars(grey)
+    assert (left, right) == (0, 0)
+    assert _bar(top, bottom, 180) == pytest.approx(22 / 180)
+    assert _bar(top, 0.0, 180) == 0.0
+    assert _bar(0.2, 0.1, 180) == 0.0
+    assert _bars(np.zeros((180, 320), np.uint8)) == (1, 1, 1, 1)
+
+
+def test_overlay_is_what_stays_while_the_rest_moves():
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (120, 400), np.uint8), (0, 0), 2)
+    frames = [np.ascontiguousarray(wide[:, 8 * t : 8 * t + 160]) for t in range(10)]
+    assert _overlay_share(frames) < 0.02
+    for frame in frames:
+        cv2.putText(frame, "LOGO", (20, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 3)
+    assert _overlay_share(frames) > 0.05
+
+
+def test_a_chain_is_judged_up_to_the_step_that_loses_it():
+    rng = np.random.default_rng(3)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (180, 500), np.uint8), (0, 0), 2)
+    other = cv2.GaussianBlur(rng.integers(0, 255, (180, 320), np.uint8), (0, 0), 2)
+    tracker = ChainTracker()
+    for shift in (0, 4, 8, 12):
+        tracker.step(np.ascontiguousarray(wide[:, shift : shift + 320]))
+    tracker.step(other)
+    tracker.finish()
+    assert [(c.start, c.end, c.lost) for c in tracker.chains] == [(0, 3, False), (3, 4, True)]
+    assert tracker.chains[0].flow == pytest.approx(12 / 320, rel=0.05)
+    assert tracker.steps[4].survival < 0.2 < tracker.steps[3].survival
+
+
+def chain(**changed) -> Chain:
+    usual = {
+        "start": 0, "end": 5, "flow": 0.09, "survival": 0.8, "tracks": 200, "parallax_px": 1.5,
+        "epipolar": 0.97, "moving": 0.0, "rotation_px": 6.0, "lost": False,
+    }  # fmt: skip
+    return Chain(**{**usual, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "seconds", "kind"),
+    [
+        ({}, 1.0, Kind.PARALLAX),
+        ({"lost": True}, 1.0, Kind.LOST),
+        ({"flow": 0.003}, 5.0, Kind.STILL),
+        ({"flow": 0.01}, 0.2, Kind.PARALLAX),
+        ({"flow": 0.065}, 22.0, Kind.PARALLAX),
+        ({"epipolar": 0.6}, 1.0, Kind.MOVING),
+        ({"rotation_px": 0.5}, 1.0, Kind.TURNING),
+        ({"parallax_px": 0.1}, 1.0, Kind.FLAT),
+    ],
+)
+def test_kinds(changed, seconds, kind):
+    assert kind_of(chain(**changed), seconds, CONFIG) is kind
+
+
+def photos(count: int, size=(1000, 800), sharpness: float = 300.0) -> PhotoMeasures:
+    return PhotoMeasures([size[0]] * count, [size[1]] * count, [sharpness] * count, [0.0] * count)
+
+
+@pytest.mark.parametrize(
+    ("measures", "reason"),
+    [
+        (photos(12), None),
+        (photos(5), Reason.TOO_FEW_FRAMES),
+        (photos(12, (640, 400)), Reason.RESOLUTION),
+        (photos(12, sharpness=5.0), Reason.BLURRED),
+    ],
+)
+def test_photo_folders(measures, reason):
+    curation = decide_photos(measures, CONFIG, "v0")
+    assert curation.judgement.reason is reason
+    (verdict,) = curation.clips
+    assert not verdict.clip.ordered
+
+
+def test_photos_of_another_size_stay_out_and_large_folders_are_thinned():
+    measures = photos(400)
+    measures.width[7], measures.height[7] = 800, 1000
+    clip = decide_photos(measures, CONFIG, "v0").clips[0].clip
+    assert 7 not in clip.key_frames
+    assert len(clip.key_frames) == CONFIG.max_images
+    assert (clip.key_frames[0], clip.key_frames[-1]) == (0, 399)
+
+
+def test_photo_folder_end_to_end(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(9):
+        picture = cv2.resize(rng.integers(0, 255, (80, 100, 3), np.uint8), (700, 560))
+        cv2.imwrite(str(folder / f"{index}.jpg"), picture)
+    data = curate_file(str(folder), "images", CONFIG.model_dump(mode="json"), str(tmp_path), "v1")
+    curation = read_curation(data)
+    assert curation.judgement.verdict is Verdict.ACCEPTED
+    assert curation.clips[0].clip.key_frames == list(range(9))
+    assert (tmp_path / "contact.jpg").exists()
