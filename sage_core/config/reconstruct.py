@@ -32,6 +32,15 @@ class GateConfig(Section):
     max_focal_ratio: float = setting(
         2.2, "Largest focal length as a share of the image's long side.", gt=0
     )
+    min_corner_distortion: float = setting(
+        -0.4,
+        "Strongest barrel distortion: shift at the picture's corner as a share of its distance from "
+        "the centre, negative inwards.",
+        le=0,
+    )
+    max_corner_distortion: float = setting(
+        0.1, "Strongest pincushion distortion, measured alike, positive outwards.", ge=0
+    )
     max_planar_share: float = setting(
         0.97,
         "Largest share of verified pairs that one homography explains; above it a clip is not mapped.",
@@ -85,8 +94,8 @@ class ReconstructConfig(Section):
     )
     retry_from_share: float = setting(
         0.4,
-        "A clip whose registered share falls below the gate but not below this is mapped once more "
-        "with more and finer features.",
+        "A clip that fails the gate with no smaller registered share than this is mapped once more "
+        "with more and finer features; below it, no frames are added around lost ones either.",
         ge=0,
         le=1,
     )

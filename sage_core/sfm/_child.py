@@ -71,10 +71,9 @@ def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, see
 
 
 def _best_attempt(task: Task) -> Attempt:
-    """The configured recipe, and finer features where it lost a middling share of the key frames."""
+    """The configured recipe, and finer features where it mapped a good part but fails the gate."""
     first = attempt(task, RECIPES[task.config.recipe])
-    wanted = task.config.gate.min_registered_share
-    if not task.config.retry_from_share <= first.registered_share < wanted:
+    if first.accepted or first.registered_share < task.config.retry_from_share:
         return first
     try:
         second = attempt(task, first.recipe.finer())

@@ -39,6 +39,9 @@ class ModelFigures:
         track_length: mean number of mapped frames a point.
         triangulation_deg: median over the points of the widest angle between two rays.
         focal_ratio: focal length / long side; of several cameras the one farthest from 1.
+        corner_distortion: radial displacement at the picture's corner as a share of its distance from
+            the centre, positive outwards; of several cameras the largest. COLMAP bends the lens where
+            two halves of a model do not fit.
         plausible_lens: every camera's distortion can be inverted over the whole picture.
     """
 
@@ -51,6 +54,7 @@ class ModelFigures:
     reprojection_px: float
     triangulation_deg: float
     focal_ratio: float
+    corner_distortion: float
     plausible_lens: bool
 
 
@@ -112,15 +116,17 @@ def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
         "track_length": Figure(model.track_length, gate.min_track_length, ">="),
         "reprojection_px": Figure(model.reprojection_px, gate.max_reprojection_px, "<="),
         "triangulation_deg": Figure(model.triangulation_deg, gate.min_triangulation_deg, ">="),
-        "focal_ratio": _focal_figure(model.focal_ratio, gate),
+        "focal_ratio": _within(model.focal_ratio, gate.min_focal_ratio, gate.max_focal_ratio),
+        "corner_distortion": _within(
+            model.corner_distortion, gate.min_corner_distortion, gate.max_corner_distortion
+        ),
         "plausible_lens": Figure(model.plausible_lens, True, "=="),
     }
 
 
-def _focal_figure(ratio: float, gate: GateConfig) -> Figure:
-    if ratio < gate.min_focal_ratio:
-        return Figure(ratio, gate.min_focal_ratio, ">=")
-    return Figure(ratio, gate.max_focal_ratio, "<=")
+def _within(value: float, lowest: float, highest: float) -> Figure:
+    """A figure has one threshold: the bound that was missed, or the upper one."""
+    return Figure(value, lowest, ">=") if value < lowest else Figure(value, highest, "<=")
 
 
 def _kept(figure: Figure) -> bool:

@@ -255,7 +255,8 @@ def measure_model(model: Any, key_names: Sequence[str]) -> ModelFigures:
         np.array([point.xyz for point in points]).reshape(-1, 3),
         [np.array([centres[e.image_id] for e in point.track.elements]) for point in points],
     )
-    ratios = [c.focal_length / max(c.width, c.height) for c in model.cameras.values()]
+    cameras = [_camera(camera) for camera in model.cameras.values()]
+    ratios = [camera.fx / max(camera.width, camera.height) for camera in cameras]
     return ModelFigures(
         key_frames=len(key_names),
         registered_share=len(registered) / len(key_names),
@@ -266,12 +267,20 @@ def measure_model(model: Any, key_names: Sequence[str]) -> ModelFigures:
         reprojection_px=float(model.compute_mean_reprojection_error()),
         triangulation_deg=float(np.median(angles)) if points else 0.0,
         focal_ratio=float(max(ratios, key=lambda ratio: abs(np.log(ratio)))),
-        plausible_lens=all(map(_plausible_lens, model.cameras.values())),
+        corner_distortion=max(map(_corner_distortion, cameras), key=abs),
+        plausible_lens=all(map(_plausible_lens, cameras)),
     )
 
 
-def _plausible_lens(colmap: Any) -> bool:
-    camera = Camera.from_colmap(colmap.model_name, colmap.width, colmap.height, colmap.params)
+def _camera(colmap: Any) -> Camera:
+    return Camera.from_colmap(colmap.model_name, colmap.width, colmap.height, colmap.params)
+
+
+def _corner_distortion(camera: Camera) -> float:
+    return float(camera.k1 * (camera.cx**2 + camera.cy**2) / camera.fx**2)
+
+
+def _plausible_lens(camera: Camera) -> bool:
     try:
         camera.pinhole()
     except SageError:

@@ -20,6 +20,7 @@ MODEL = ModelFigures(
     reprojection_px=0.81,
     triangulation_deg=10.3,
     focal_ratio=0.82,
+    corner_distortion=-0.02,
     plausible_lens=True,
 )
 BAD_MODELS = {
@@ -30,6 +31,7 @@ BAD_MODELS = {
     "reprojection_px": 0.91,
     "triangulation_deg": 2.9,
     "focal_ratio": 2.3,
+    "corner_distortion": 0.23,
     "plausible_lens": False,
 }
 BAD_PAIRS = {"inlier_share": 0.8, "verified_share": 0.66}
