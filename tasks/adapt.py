@@ -8,6 +8,7 @@ killed goes on from its newest checkpoint, a finished one is only judged.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,7 @@ from tasks._plan import assembled_clips
 from tasks._unit import Outcome, brief, judge
 
 OnStep = Callable[[dict[str, Any]], None]
+logger = logging.getLogger("sage.tasks")
 _PLAN_LIMITS = Limits(wall_s=600, memory_mb=16_384)
 
 
@@ -167,7 +169,10 @@ def _teller(on_step: OnStep | None) -> OnStep:
         share = 100.0 * (line["step"] + 1) / line["steps"]
         if share - shown >= 2.0 or share == 100.0:
             shown = share
-            update_progress_artifact(artifact, progress=share)
+            try:
+                update_progress_artifact(artifact, progress=share)
+            except Exception:
+                logger.warning("the Prefect server does not take the run's progress", exc_info=True)
         if on_step is not None:
             on_step(line)
 

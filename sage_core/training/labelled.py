@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 
 from sage_core.config.adapt import AdaptConfig
-from sage_core.errors import ConfigError
+from sage_core.errors import ConfigError, TrainingError
 from sage_core.evaluation.samples import LabelledViews
+from sage_core.evaluation.seven_scenes import Sequence7, find_sequences
+from sage_core.evaluation.tuples import draw_tuples, overlap_matrix
 from sage_core.training.order import SampleId
 
 LabelledSource = Callable[[SampleId], LabelledViews]
-_ROOM_SEEDS = 2**31
+_WINDOW = 32
+_STRIDES = 8
+_TRIES = 20
+_BAND = (0.3, 1.0)
+"""Overlap of a view with the nearest of those before it, as in the published training's easier tuples."""
 
 
 def labelled_source(adapt: AdaptConfig, size: int, seed: int) -> LabelledSource:
@@ -30,19 +39,61 @@ def labelled_source(adapt: AdaptConfig, size: int, seed: int) -> LabelledSource:
         )
     if regularisation.source == "rooms":
         return rooms(regularisation.pool, views, size, seed)
-    raise ConfigError(f"no labelled data set {regularisation.source!r}")
+    return recorded(regularisation.source, regularisation.pool, views, seed)
 
 
 def rooms(pool: int, views: int, size: int, seed: int) -> LabelledSource:
     """Samples of ``pool`` procedural rooms of the family that ``mini`` was pretrained on, in turn."""
 
     def source(sample: SampleId) -> LabelledViews:
-        from sage_core.world import room_sample
+        from sage_core.world.rooms import SPLITS, room_sample
 
-        turn = SampleId(sample.kind, 0, sample.index % pool)
-        return room_sample(int(turn.rng(seed).integers(_ROOM_SEEDS)), views, size)
+        seeds = SPLITS["train"]
+        return room_sample(seeds[int(_turn(sample, pool, seed).integers(len(seeds)))], views, size)
 
     return source
+
+
+def recorded(root: str, pool: int, views: int, seed: int) -> LabelledSource:
+    """Tuples of overlapping frames from RGB-D sequences in the 7-Scenes layout, ``pool`` of them in turn.
+
+    A tuple comes from a window of a sequence, with a random stride, grown by overlap of true depth as the
+    test tuples are.
+
+    Raises:
+        MediaError: no sequence there, or a broken one.
+    """
+    sequences = find_sequences(root)
+
+    def source(sample: SampleId) -> LabelledViews:
+        rng = _turn(sample, pool, seed)
+        for _ in range(_TRIES):
+            found = _tuple(sequences[int(rng.integers(len(sequences)))], views, rng)
+            if found is not None:
+                return found
+        raise TrainingError(
+            f"no {views} frames of the sequences below {root} overlap enough to be a labelled sample: "
+            "lower adapt.sampling.n_context, or name another data set"
+        )
+
+    return source
+
+
+def _tuple(sequence: Sequence7, views: int, rng: np.random.Generator) -> LabelledViews | None:
+    stride = int(rng.integers(1, max(2, min(_STRIDES, len(sequence) // views) + 1)))
+    first = int(rng.integers(max(1, len(sequence) - stride * _WINDOW)))
+    frames = np.arange(first, len(sequence), stride)[:_WINDOW]
+    window = replace(
+        sequence,
+        colour=[sequence.colour[frame] for frame in frames],
+        cam_from_world=sequence.cam_from_world[frames],
+    )
+    drawn = draw_tuples(overlap_matrix(window), views, 1, int(rng.integers(2**31)), *_BAND)
+    return window.views(drawn[0]) if drawn else None
+
+
+def _turn(sample: SampleId, pool: int, seed: int) -> np.random.Generator:
+    return SampleId(sample.kind, 0, sample.index % pool).rng(seed)
 
 
 def _none(sample: SampleId) -> LabelledViews:

@@ -1,6 +1,8 @@
 """Samples against the truth of the rooms that they were cut from."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import torch
 from room_shards import FPS, FRAMES, HEIGHT, UNIT_M, WIDTH, room_clip
 
 from sage_core.config.sampling import SamplingConfig
-from sage_core.errors import ShardError, TrainingError
+from sage_core.errors import MediaError, ShardError, TrainingError
 from sage_core.geometry import PixelMap
 from sage_core.geometry.batched import project, relative, transform
+from sage_core.training.labelled import recorded
 from sage_core.training.order import Kind, SampleId
 from sage_core.training.samples import VideoSamples, labelled_sample, video_sample
 from sage_core.training.settings import DataSet, ShardPart
@@ -149,3 +152,22 @@ def test_labelled_points_project_onto_their_own_pixels():
         assert (depth.reshape(SIZE, SIZE)[sample.valid[v]] > 0).all()
         # Depth is taken from the nearest of the larger picture's pixels, half of one away at most.
         assert off.abs().max() <= 0.5 * to_model.scale_x + 1e-3
+
+
+@pytest.mark.shared
+def test_labelled_samples_from_recorded_sequences():
+    shared = Path(os.environ.get("SAGE_SHARED", "../shared"))
+    if not (shared / "data" / "rgbd").is_dir():
+        pytest.skip("needs SAGE_SHARED/data/rgbd")
+    draw = recorded(str(shared / "data" / "rgbd"), pool=2, views=4, seed=1)
+    first, other, again = (draw(SampleId(Kind.LABELLED, 0, i)) for i in (0, 1, 2))
+    assert first.name == again.name != other.name
+    sample = labelled_sample(first, SIZE)
+    assert sample.images.shape == (4, 3, SIZE, SIZE)
+    assert sample.valid.float().mean() > 0.2
+    assert (sample.points[0][sample.valid[0]][:, 2] > 0).all()
+
+
+def test_an_empty_folder_is_no_labelled_data(tmp_path):
+    with pytest.raises(MediaError, match="7-Scenes layout"):
+        recorded(str(tmp_path), pool=2, views=4, seed=1)

@@ -1,0 +1,132 @@
+"""The task over a real workspace: a shard of rooms, the trainer as a child process, a verdict."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_catalog import Workspace
+from sage_core.config import SageConfig, load_config
+from sage_core.types import Judgement, Stage
+from tasks._unit import ChildOutcome, Outcome, judge
+from tasks.adapt import adapt_inputs, dry_run, judged_run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sage_core" / "training"))
+from room_shards import write_room_shard
+
+VIDEO = "v0000000000000000"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A workspace whose one video gave two clips in one shard, and a tiny base model beside it."""
+    root = tmp_path_factory.mktemp("adapt")
+    code = (
+        "import sys; from sage_core.models import *; save_model(build_model(MVDust3rConfig(image_size=32,"
+        "patch_size=8,enc_embed_dim=32,enc_depth=1,enc_num_heads=2,dec_embed_dim=32,dec_depth=1,"
+        "dec_num_heads=2,skip_dim=4,gs_mlp_dim=16), 1), sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(root / "tiny.safetensors")], check=True)
+    ws = Workspace.open(root / "ws")
+    with ws.store.scratch() as area:
+        _, clips = write_room_shard(area)
+        files = {
+            name: ws.store.publish(area / f"{name}-rooms.parquet", f"shards/{name}-rooms.parquet")
+            for name in ("frames", "clips")
+        }
+    accepted = Judgement.accept()
+    parts = [ChildOutcome(clip, accepted) for clip in clips]
+    record(ws, VIDEO, None, Stage.ACQUIRE, Outcome(accepted))
+    record(ws, VIDEO, None, Stage.CURATE, Outcome(accepted, children=parts))
+    for clip in clips:
+        record(ws, clip, VIDEO, Stage.ASSEMBLE, Outcome(accepted, files))
+    return ws
+
+
+def record(ws, item, parent, stage, outcome):
+    judge(
+        ws,
+        item=item,
+        stage=stage,
+        source="rooms.mp4",
+        parent=parent,
+        config=SageConfig(),
+        input_hash="",
+        run="test",
+        work=lambda: outcome,
+    )
+
+
+def config(ws, *more):
+    return load_config(
+        overrides=[
+            f"adapt.base={ws.root.parent / 'tiny.safetensors'}",
+            "adapt.steps=3",
+            "adapt.sampling.n_context=3",
+            "adapt.loss.perceptual=none",
+            "adapt.regularisation={source: rooms, ratio: 2, pool: 2}",
+            "adapt.optimizer.batch=1",
+            "adapt.device=cpu",
+            "adapt.threads=1",
+            *more,
+        ]
+    )
+
+
+def test_a_run_is_trained_judged_and_not_trained_twice(workspace):
+    settings = config(workspace)
+    inputs = adapt_inputs(workspace, settings)
+    assert [len(clips) for clips in inputs.parts.values()] == [2]
+    steps = []
+    event = judged_run(workspace, inputs, settings, "test", steps.append)
+    assert (event.verdict, event.message) == ("accepted", "")
+    assert [line["step"] for line in steps] == [0, 1, 2]
+    assert event.figures["steps"]["value"] == 3
+    assert event.figures["labelled_samples"]["value"] == 1
+    assert {
+        "anchor_first",
+        "anchor_last",
+        "photometric_last",
+        "labelled_last",
+    } <= event.figures.keys()
+    assert all(workspace.store.verify(a, deep=True) for a in event.artifacts.values())
+    assert workspace.catalog.load_snapshot(event.details["snapshot"]).shards
+    again = judged_run(workspace, adapt_inputs(workspace, settings), settings, "test", steps.append)
+    assert again.artifacts == event.artifacts
+    assert again.figures == event.figures
+
+
+def test_the_run_is_named_by_what_decides_it(workspace):
+    name = adapt_inputs(workspace, config(workspace)).item
+    assert adapt_inputs(workspace, config(workspace, "adapt.threads=2")).item == name
+    assert adapt_inputs(workspace, config(workspace, "adapt.steps=4")).item != name
+    assert adapt_inputs(workspace, config(workspace, "run.seed=1")).item != name
+
+
+def test_held_out_clips_are_left_out(workspace):
+    held = config(workspace, f"adapt.held_out=[{VIDEO[:16]}1_000000_000120]")
+    whole, part = adapt_inputs(workspace, config(workspace)), adapt_inputs(workspace, held)
+    assert [len(clips) for clips in part.parts.values()] == [1]
+    assert part.snapshot != whole.snapshot
+    nothing = config(workspace, "adapt.held_out=[rooms.mp4]")
+    event = judged_run(workspace, adapt_inputs(workspace, nothing), nothing, "test", print)
+    assert (event.verdict, event.reason) == ("failed", "no_data")
+
+
+def test_a_failure_has_the_trainers_reason(workspace):
+    settings = config(workspace, "adapt.regularisation.source=null")
+    event = judged_run(workspace, adapt_inputs(workspace, settings), settings, "test", print)
+    assert (event.verdict, event.reason, event.retryable) == ("failed", "bad_config", False)
+    assert "regularisation" in event.message
+
+
+def test_a_dry_run_trains_nothing(workspace):
+    found = dry_run(str(workspace.root), config(workspace, "adapt.steps=100"))
+    assert (found["steps"], found["video_samples"], found["labelled_samples"]) == (100, 67, 33)
+    assert found["memory_mb"]["total"] > 0
+
+
+def test_neither_task_nor_launcher_imports_torch():
+    code = "import sys, tasks.adapt; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
