@@ -102,13 +102,13 @@ class ReconstructConfig(Section):
     gate: GateConfig = subsection(GateConfig)
     register_between: RegisterConfig = subsection(RegisterConfig)
     max_cpu_s: float = setting(
-        180,
+        600,
         "CPU seconds that features, matching and mapping of one clip may take.",
         gt=0,
         affects_result=False,
     )
     max_wall_s: float = setting(
-        1800,
+        3600,
         "Seconds on the clock after which a clip's child process is stopped.",
         gt=0,
         affects_result=False,
