@@ -36,8 +36,8 @@ class Kind(IntEnum):
 def kind_of(chain: Chain, seconds: float, config: CurateConfig) -> Kind:
     """The kind of one chain that lasted so many seconds.
 
-    Thresholds grow for small displacements only through the chains' own length: a chain is long enough
-    to have moved by 8 % of the picture, unless its corners ran out before.
+    A chain that ended early, for want of corners, is still only if it was slow too: a fast flight loses
+    its corners before it has moved far.
     """
     if chain.lost:
         return Kind.LOST
