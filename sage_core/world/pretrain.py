@@ -22,7 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.geometry import batched
-from sage_core.models import MVDust3r, build_model, save_model
+from sage_core.losses import (
+    RenderedViews,
+    RenderingOptions,
+    mean_distance,
+    normalised_errors,
+    rendering_loss,
+    supervised_loss,
+)
+from sage_core.models import Gaussians, MVDust3r, build_model, save_model
 from sage_core.world.rooms import SPLITS, RoomBatch, room_batch
 
 SIZE = 64
@@ -30,7 +38,6 @@ SEED = 20260
 _CHECKPOINT_S = 60.0
 _VALIDATION_S = 90.0
 _VALIDATION_TUPLES = 32
-_ALPHA = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Phase:
     lr: float
 
 
+GAUSSIANS = Phase("gaussian head", 0.15, 4, 2, 1e-3)
+"""Its share of the time comes on top of the pointmaps'."""
 PHASES = (
     Phase("2 views", 0.40, 2, 8, 1.5e-3),
     Phase("4 views", 0.42, 4, 8, 1e-3),
@@ -68,25 +77,19 @@ def true_points(batch: RoomBatch) -> Tensor:
     return batched.pointmap(batch.depth.double(), batch.intrinsics, batched.invert(pose)).float()
 
 
-def mean_distance(points: Tensor) -> Tensor:
-    """Mean distance from the reference camera over all views, [B, 1, 1, 1, 1]."""
-    distance = torch.linalg.vector_norm(points, dim=-1).mean(dim=(1, 2, 3))
-    return distance.clamp(min=1e-8)[:, None, None, None, None]
+def everywhere(points: Tensor) -> Tensor:
+    """The mask of pointmaps that have a point in every pixel, as rooms' do."""
+    return torch.ones(points.shape[:-1], dtype=torch.bool)
 
 
-def normalised_error(points: Tensor, truth: Tensor) -> Tensor:
-    """Distance per pixel [B, V, H, W] after dividing each cloud by its own mean distance."""
-    difference = points / mean_distance(points) - truth / mean_distance(truth)
-    return torch.linalg.vector_norm(difference, dim=-1)
+def normalised(points: Tensor) -> Tensor:
+    """Pointmaps at mean distance 1 from the reference camera."""
+    return points / mean_distance(points, everywhere(points)).view(-1, 1, 1, 1, 1)
 
 
-def pointmap_loss(points: Tensor, conf: Tensor, truth: Tensor) -> Tensor:
-    """Confidence-weighted regression: the reference's mean plus the sum of the sources' means.
-
-    DUSt3R's ConfLoss with alpha 0.2 over the scale-normalised error, as MV-DUSt3R trains.
-    """
-    weighted = conf * normalised_error(points, truth) - _ALPHA * conf.log()
-    return weighted.mean(dim=(0, 2, 3)).sum()
+def mean_error(points: Tensor, truth: Tensor) -> float:
+    """Mean distance of the normalised pointmaps."""
+    return float(normalised_errors(points, truth, everywhere(truth)).mean())
 
 
 class _NoSkip(nn.Module):
@@ -110,9 +113,17 @@ def without_skip(model: MVDust3r) -> Iterator[None]:
 
 def predict_points(model: MVDust3r, images: Tensor) -> tuple[Tensor, Tensor]:
     """Points and confidence without the Gaussians, which this phase does not need."""
-    images = 2 * images - 1
+    return points_of(model, tokens_of(model, images), 2 * images - 1)
+
+
+def tokens_of(model: MVDust3r, images: Tensor) -> Tensor:
+    """The trunk's answer [B, V, N, D] for images in 0..1."""
     grid = (images.shape[-2] // model.patch_size, images.shape[-1] // model.patch_size)
-    tokens = model.decode(model.encode(images), 1, grid)
+    return model.decode(model.encode(2 * images - 1), 1, grid)
+
+
+def points_of(model: MVDust3r, tokens: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The point heads' answer; images in -1..1."""
     first = model.downstream_head1(tokens[:, 0], images[:, 0])
     rest = model.downstream_head2(tokens[:, 1:].flatten(0, 1), images[:, 1:].flatten(0, 1))
     shape = (len(images), images.shape[1] - 1)
@@ -138,16 +149,6 @@ def jittered(images: Tensor, generator: torch.Generator) -> Tensor:
     return (((images - middle) * contrast + middle) * gain * balance).clamp(0, 1)
 
 
-def draw(progress: Progress, phase: Phase) -> tuple[Tensor, Tensor]:
-    """The step's images and true points, from seeds that no other step has."""
-    first = SPLITS["train"][progress.samples]
-    batch = room_batch(
-        list(range(first, first + phase.batch)), phase.views, SIZE, "P", smooth_edges=False
-    )
-    generator = torch.Generator().manual_seed(first)
-    return jittered(as_input(batch.images), generator), true_points(batch)
-
-
 def learning_rate(phase: Phase, share: float) -> float:
     """Linear warm-up over the first twentieth, then half a cosine to a hundredth."""
     if share < 0.05:
@@ -162,27 +163,20 @@ class Validation:
         self.sets = {name: _held_out(name, views) for name in ("P", "V")}
         mean = _mean_pointmap(views)
         self.baseline = {
-            name: float(normalised_error(mean.expand_as(truth), truth).mean())
-            for name, (_, truth) in self.sets.items()
+            name: mean_error(mean.expand_as(truth), truth) for name, (_, truth) in self.sets.items()
         }
 
     @torch.no_grad()
     def __call__(self, model: MVDust3r) -> dict[str, float]:
         model.eval()
         with without_skip(model):
-            return {
-                name: float(
-                    np.mean(
-                        [
-                            float(
-                                normalised_error(predict_points(model, x[None])[0], y[None]).mean()
-                            )
-                            for x, y in zip(images, truth, strict=True)
-                        ]
-                    )
-                )
-                for name, (images, truth) in self.sets.items()
-            }
+            return {name: _mean_error_on(model, *held_out) for name, held_out in self.sets.items()}
+
+
+def _mean_error_on(model: MVDust3r, images: Tensor, truth: Tensor) -> float:
+    pairs = zip(images, truth, strict=True)
+    errors = [mean_error(predict_points(model, x[None])[0], y[None]) for x, y in pairs]
+    return float(np.mean(errors))
 
 
 def _held_out(family: str, views: int) -> tuple[Tensor, Tensor]:
@@ -195,7 +189,7 @@ def _mean_pointmap(views: int) -> Tensor:
     """Mean over other rooms of P of the normalised pointmaps: [1, V, H, W, 3], one map for sources."""
     seeds = list(SPLITS["validation"][1000:1128])
     truth = true_points(room_batch(seeds, views, SIZE, "P", smooth_edges=False))
-    mean = (truth / mean_distance(truth)).mean(dim=0, keepdim=True)
+    mean = normalised(truth).mean(dim=0, keepdim=True)
     mean[:, 1:] = mean[:, 1:].mean(dim=1, keepdim=True)
     return mean
 
@@ -224,10 +218,55 @@ class Pretraining:
             phase = PHASES[self.progress.phase]
             with_time = self.minutes * 60 * phase.share
             self._run_phase(phase, with_time)
-            self.progress.phase += 1
-            self.progress.seconds, self.progress.step = 0.0, 0
-            self.optimiser = self._fresh_optimiser()
-            self.save()
+            self._next_phase()
+        if self.progress.phase == len(PHASES):
+            self._run_gaussians(self.minutes * 60 * GAUSSIANS.share)
+            self._next_phase()
+
+    def _next_phase(self) -> None:
+        self.progress.phase += 1
+        self.progress.seconds, self.progress.step = 0.0, 0
+        self.optimiser = self._fresh_optimiser()
+        self.save()
+
+    def _run_gaussians(self, limit_s: float) -> None:
+        """Train the Gaussian head on frozen pointmaps."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.model.group_of(name) == "gaussian_head")
+        self.model.eval()
+        saved, losses, quality = time.process_time(), [], []
+        while self.progress.seconds < limit_s:
+            begin = time.process_time()
+            self._set_rate(GAUSSIANS, self.progress.seconds / limit_s)
+            loss, psnr = splat_loss(self.model, self._rooms(GAUSSIANS, extra=1))
+            self._descend(loss, GAUSSIANS.batch)
+            losses.append(float(loss.detach()))
+            quality.append(psnr)
+            now = time.process_time()
+            self.progress.seconds += now - begin
+            if now - saved > _CHECKPOINT_S:
+                self._log_gaussians(losses, quality)
+                losses, quality = [], []
+                self.save()
+                saved = time.process_time()
+        self._log_gaussians(losses, quality)
+        self.model.requires_grad_(True)
+
+    def _log_gaussians(self, losses: list[float], quality: list[float]) -> None:
+        """Both are of rooms that no step has seen before: a measure and a loss in one."""
+        if losses:
+            self._log(
+                phase=GAUSSIANS.name,
+                step=self.progress.step,
+                seconds=round(self.progress.seconds, 1),
+                loss=float(np.mean(losses)),
+                target_psnr=float(np.mean(quality)),
+            )
+
+    def _rooms(self, phase: Phase, extra: int = 0) -> RoomBatch:
+        first = SPLITS["train"][self.progress.samples]
+        seeds = list(range(first, first + phase.batch))
+        return room_batch(seeds, phase.views + extra, SIZE, "P", smooth_edges=False)
 
     def _run_phase(self, phase: Phase, limit_s: float) -> None:
         validation = Validation(phase.views)
@@ -248,20 +287,29 @@ class Pretraining:
         self._validate(phase, validation, losses)
 
     def _step(self, phase: Phase, share: float) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(phase, share)
-        images, truth = draw(self.progress, phase)
+        self._set_rate(phase, share)
+        batch = self._rooms(phase)
+        generator = torch.Generator().manual_seed(SPLITS["train"][self.progress.samples])
+        images, truth = jittered(as_input(batch.images), generator), true_points(batch)
         self.model.train()
         with without_skip(self.model):
-            loss = pointmap_loss(*predict_points(self.model, images), truth)
+            points, conf = predict_points(self.model, images)
+            loss = supervised_loss(points, conf, truth, everywhere(truth))
+        self._descend(loss, phase.batch)
+        return float(loss.detach())
+
+    def _set_rate(self, phase: Phase, share: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(phase, share)
+
+    def _descend(self, loss: Tensor, samples: int) -> None:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if torch.isfinite(norm):
             self.optimiser.step()
         self.progress.step += 1
-        self.progress.samples += phase.batch
-        return float(loss.detach())
+        self.progress.samples += samples
 
     def _validate(self, phase: Phase, validation: Validation, losses: list[float]) -> None:
         self._log(
@@ -297,6 +345,50 @@ class Pretraining:
             self.progress = Progress(**state["progress"])
 
 
+def splat_loss(model: MVDust3r, batch: RoomBatch) -> tuple[Tensor, float]:
+    """Rendering loss of the Gaussian head alone, and the PSNR (dB) of the target views.
+
+    All views but the last are the model's; the first and the last are rendered, with true cameras brought to
+    the scale of the prediction. Trunk and pointmaps are given and get no gradient.
+    """
+    images, truth = as_input(batch.images), true_points(batch)
+    context = images[:, :-1]
+    with torch.no_grad():
+        tokens = tokens_of(model, context)
+        points, _ = points_of(model, tokens, 2 * context - 1)
+    pose = batched.relative(batch.cam_from_world, batch.cam_from_world[:, :1])
+    seen, shown = truth[:, :-1], [0, -1]
+    views = RenderedViews(
+        images[:, shown],
+        pose.float()[:, shown],
+        batch.intrinsics.float()[:, shown],
+        mean_distance(seen, everywhere(seen)),
+    )
+    terms = rendering_loss(
+        points,
+        gaussians_of(model, tokens, context),
+        context,
+        mean_distance(points, everywhere(points)),
+        views,
+        RenderingOptions(gradient="all"),
+    )
+    error = (terms.rendered[:, -1].detach().clamp(0, 1) - images[:, -1]).square().mean()
+    return terms.total(0.0).mean(), -10 * math.log10(float(error))
+
+
+def gaussians_of(model: MVDust3r, tokens: Tensor, images: Tensor) -> Gaussians:
+    """What the Gaussian head makes of the tokens, with gradient."""
+    grid = (images.shape[-2] // model.patch_size, images.shape[-1] // model.patch_size)
+    first = model.downstream_GS_head[0](tokens[:, 0], grid)
+    rest = model.downstream_GS_head[1](tokens[:, 1:].flatten(0, 1), grid)
+    shape = (len(tokens), -1)
+    opacity, scale, rotation, colour = (
+        torch.cat((a[:, None], b.unflatten(0, shape)), dim=1)
+        for a, b in zip(first, rest, strict=True)
+    )
+    return Gaussians(opacity, scale, rotation, colour)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Pretrain the small base model on rooms.")
@@ -311,7 +403,7 @@ def main() -> None:
         "made_by": f"python -m sage_core.world.pretrain --minutes {arguments.minutes:g}",
         "data": "procedural rooms of family P, train split",
         "samples": run.progress.samples,
-        "phases": [vars(phase) for phase in PHASES],
+        "phases": [vars(phase) for phase in (*PHASES, GAUSSIANS)],
     }
     save_model(run.model, arguments.out / "mini.safetensors", provenance=provenance)
 

@@ -37,7 +37,9 @@ class PackedScenes:
     """Several scenes as flat tensors; primitive rows of scene s are ``first[s] .. first[s + 1]``.
 
     ``solids`` float [P + S, 9]: centre (3), half (3), cos and sin of yaw, material row; the last S rows
-    are the rooms themselves, seen from inside. ``shape`` int [P + S]. ``materials`` float [M, 16].
+    are the rooms themselves, seen from inside. ``shape`` int [P + S]. ``materials`` float [M, 16]:
+    texture's place in the atlas (2), repetitions a metre (2), offset (2), dark (3), light - dark (3),
+    patina's place (2), repetitions a metre, weight.
     ``lights`` float [S, 12]: two lamps (4 each), ambient, tint (3). ``room`` float [S, 3]: its size.
     """
 
@@ -95,7 +97,7 @@ def _material_rows(scene: Scene, origin: np.ndarray) -> np.ndarray:
                 1 / m.period_m[1],
                 *m.offset,
                 *m.dark,
-                *m.light,
+                *(light - dark for light, dark in zip(m.light, m.dark, strict=True)),
                 *origin[m.patina_texture],
                 1 / m.patina_period_m,
                 m.patina,

@@ -131,8 +131,7 @@ def shade(scenes: PackedScenes, cameras: Cameras, hits: Hits, frame: Tensor, at:
     """Colours [3, N], 0..1."""
     row = (at.material + at.is_room * at.face).long()
     paint = scenes.materials.t().contiguous().index_select(1, row)
-    rays = hits.solid.shape[1]
-    focal = cameras.focal[frame][:, None].expand(-1, rays).reshape(-1)
+    focal = _per_ray(cameras.focal[frame][None], hits.solid.shape[1], len(cameras.focal) == 1)[0]
     facing, light = _lighting(scenes, hits, at)
     footprint = at.depth / (focal * facing.clamp(min=0.15).sqrt())
     u = torch.addcmul(at.local[0], at.axis[0], at.local[2] - at.local[0])
@@ -142,23 +141,42 @@ def shade(scenes: PackedScenes, cameras: Cameras, hits: Hits, frame: Tensor, at:
         scenes.atlas, paint[0:2], u * paint[2] + paint[4] + shift * at.is_room,
         v * -paint[3] + paint[5], footprint * paint[2],
     )  # fmt: skip
-    patina = _look_up(
+    patina = _blurred_look_up(
         scenes.atlas[:, :1], paint[12:14], u * paint[14] + shift, v * paint[14] - shift,
         footprint * paint[14],
     )  # fmt: skip
     mixed = texture + paint[15] * (patina - texture)
-    colour = paint[6:9] + (paint[9:12] - paint[6:9]) * mixed
+    colour = torch.addcmul(paint[6:9], paint[9:12], mixed)
     return (colour * light).clamp_(0, 1)
+
+
+def _per_ray(values: Tensor, rays: int, same: bool) -> Tensor:
+    """Values [K, B] of blocks as [K, B * rays], or [K] where they are the ``same`` for all."""
+    if same:
+        return values[:, 0]
+    return values[..., None].expand(-1, -1, rays).reshape(len(values), -1)
 
 
 def _look_up(atlas: Tensor, origin: Tensor, u: Tensor, v: Tensor, footprint: Tensor) -> Tensor:
     """Trilinear: two mip levels, bilinear in each. u, v in repetitions; the footprint too."""
-    level = torch.log2((footprint * SIZE).clamp_(min=1e-6)).clamp_(0, LEVELS - 1.001)
+    level = _mip_level(footprint)
     low = level.floor()
     u, v = (u - u.floor()) * SIZE, (v - v.floor()) * SIZE
     fine = _sample(atlas, origin, u, v, low)
     coarse = _sample(atlas, origin, u, v, low + 1)
     return fine + (level - low) * (coarse - fine)
+
+
+def _blurred_look_up(
+    atlas: Tensor, origin: Tensor, u: Tensor, v: Tensor, footprint: Tensor
+) -> Tensor:
+    """Bilinear in the nearest mip level: enough for what shows weakly."""
+    level = _mip_level(footprint).round()
+    return _sample(atlas, origin, (u - u.floor()) * SIZE, (v - v.floor()) * SIZE, level)
+
+
+def _mip_level(footprint: Tensor) -> Tensor:
+    return torch.log2((footprint * SIZE).clamp_(min=1e-6)).clamp_(0, LEVELS - 1.001)
 
 
 def _sample(atlas: Tensor, origin: Tensor, u: Tensor, v: Tensor, level: Tensor) -> Tensor:
@@ -174,19 +192,20 @@ def _sample(atlas: Tensor, origin: Tensor, u: Tensor, v: Tensor, level: Tensor) 
 def _lighting(scenes: PackedScenes, hits: Hits, at: Surface) -> tuple[Tensor, Tensor]:
     """Cosine between ray and normal [N], and the light [3, N] that the surface gets."""
     rays = hits.solid.shape[1]
-    lights = scenes.lights[hits.scene].t()[..., None].expand(-1, -1, rays).reshape(12, -1)
+    one_scene = len(scenes.room) == 1
+    lights = _per_ray(scenes.lights[hits.scene].t(), rays, one_scene)
     heading = [d.reshape(-1) for d in hits.direction]
     length = _dot(heading, heading).sqrt_()
     facing = _dot(heading, at.normal).abs_() / length
-    total = lights[8].clone()
+    total = lights[8]
     for lamp in (lights[0:4], lights[4:8]):
         toward = [lamp[k] - at.point[k] for k in range(3)]
         squared = _dot(toward, toward)
         cosine = _dot(toward, at.normal) * squared.rsqrt()
-        total += lamp[3] * (0.15 + 0.85 * cosine.clamp_(min=0)) / (1 + 0.12 * squared)
-    room = scenes.room[hits.scene].t()[..., None].expand(-1, -1, rays).reshape(3, -1)
+        total = total + lamp[3] * (0.15 + 0.85 * cosine.clamp_(min=0)) / (1 + 0.12 * squared)
+    room = _per_ray(scenes.room[hits.scene].t(), rays, one_scene)
     total *= 1 - _CORNER_DARKENING * torch.exp(_second_gap(at.point, room) * (-1 / _CORNER_WIDTH_M))
-    return facing, total * lights[9:12]
+    return facing, total * lights[9:12].reshape(3, -1)
 
 
 def _second_gap(point: list[Tensor], room: Tensor) -> Tensor:
