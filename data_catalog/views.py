@@ -10,12 +10,13 @@ from typing import Any
 from data_catalog import _schema
 from data_catalog._schema import StageEvent
 from data_catalog._workspace import Workspace
-from sage_core.types import Artifact, Verdict
+from sage_core.types import Artifact, Stage, Verdict
 
 _ITEM_KEYS = (
     *("item", "parent", "source", "stage", "verdict", "reason", "message", "figures"),
     *("attempt", "seconds", "retryable", "artifacts", "details"),
 )
+_KIND_OF_WHOLE = {Stage.ADAPT.value: "run", Stage.EVALUATE.value: "run"}
 _CIRCUMSTANCES = ("attempt", "sequence", "seconds", "cpu_seconds", "host", "time", "run")
 _CIRCUMSTANTIAL_DETAILS = ("peak_mb",)
 
@@ -32,13 +33,13 @@ def funnel(ws: Workspace) -> list[dict[str, Any]]:
     """What became of the items, stage by stage.
 
     Returns:
-        One row for each stage and kind of item (``"video"``, or ``"clip"`` if it has a parent) that
-        there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``: reason ->
+        One row for each stage and kind of item (``"video"``, ``"clip"`` if it has a parent, ``"run"`` of
+        training) that there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``: reason ->
         count, most frequent first.
     """
     groups: dict[tuple[str, str], list[StageEvent]] = {}
     for event in ws.catalog.latest():
-        kind = "clip" if event.parent else "video"
+        kind = "clip" if event.parent else _KIND_OF_WHOLE.get(event.stage, "video")
         groups.setdefault((event.stage, kind), []).append(event)
     return [
         {"stage": stage, "kind": kind, "total": len(events)} | _counts(events)

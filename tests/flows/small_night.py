@@ -1,5 +1,6 @@
 """A night small enough for a test: two films, a tiny model with random weights, every stage for real."""
 
+import torch
 import yaml
 
 from sage_core.models import MVDust3rConfig, build_model, save_model
@@ -12,6 +13,7 @@ FPS, SECONDS = 15, 5
 def write_films(folder):
     """A walk through a room, and the same room from a tripod."""
     folder.mkdir()
+    torch.set_num_threads(1)  # small batches: more threads only wait for each other
     for name, motion in (("walk", "handheld"), ("tripod", "static")):
         scene = build_scene(70_003, "V")
         path = camera_path(scene, motion, FPS * SECONDS, FPS, 0)
@@ -45,8 +47,7 @@ def write_settings(folder):
 
 def tiny_model():
     return MVDust3rConfig(
-        img_height=32,
-        img_width=32,
+        image_size=32,
         patch_size=8,
         enc_embed_dim=32,
         enc_depth=1,
