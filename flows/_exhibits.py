@@ -22,11 +22,14 @@ from sage_core.report import (
     Scene,
     SceneCard,
     comparison,
+    depth_range,
     embed,
     pack_scene,
+    with_anchors,
 )
 from sage_core.report.figures import duration, number, shown
-from sage_core.shards import ShardReader
+from sage_core.report.metrics import BASE
+from sage_core.shards import FrameRecord, ShardReader
 from sage_core.types import Figure, Stage, Verdict
 from tasks._plan import reconstructed_clips
 
@@ -151,15 +154,15 @@ def _scene_of_shard(
     ]
     if info.ordered:
         facts.insert(1, Fact("seconds", shown(float(np.ptp(info.times_s)))))
-    return SceneCard(clip, title, scene, facts, figures, _anchored(frames, title))
+    near, far = depth_range(np.concatenate([frame.anchors.depth for frame in frames]))
+    pictures = _anchored(frames, title, near, far)
+    return SceneCard(clip, title, scene, facts, figures, pictures, near, far)
 
 
-def _anchored(frames: Sequence[Any], title: str) -> list[Picture]:
-    from sage_core.shards.inspect import anchor_picture
-
+def _anchored(frames: Sequence[FrameRecord], title: str, near: float, far: float) -> list[Picture]:
     return [
         embed(
-            anchor_picture(frame),
+            with_anchors(frame.pixels(), frame.anchors.xy, frame.anchors.depth, near, far),
             alt=f"Frame {frame.frame} of {title} with {len(frame.anchors)} anchors, coloured by depth",
             caption=f"frame {frame.frame}, {frame.time_s:.2f} s: {len(frame.anchors)} anchors",
             max_side=480,
@@ -220,7 +223,12 @@ def _evaluation(ws: Workspace, event: StageEvent, notes: list[str]) -> Evaluatio
     parts = [*metrics["sets"], *([metrics["held_out"]] if metrics["held_out"] else [])]
     return Evaluation(
         event.item,
-        {model: _inside(ws, weights) for model, weights in metrics["models"].items()},
+        {
+            model: _inside(ws, weights)
+            for model, weights in sorted(
+                metrics["models"].items(), key=lambda pair: pair[0] != BASE
+            )
+        },
         [comparison(part) for part in parts],
         _evaluation_pictures(ws, folder, metrics["pictures"], notes),
     )

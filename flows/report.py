@@ -187,7 +187,8 @@ def _headline(
     ]
     if frames:
         facts.append(Fact("frames in shards", shown(int(sum(frames)))))
-    facts += [fact for run in runs[:1] for fact in run.facts if fact.name == "steps"]
+    steps = [fact.value for run in runs[:1] for fact in run.facts if fact.name == "steps"]
+    facts += [Fact("training steps", value) for value in steps]
     return facts + _before_and_after(evaluations)
 
 

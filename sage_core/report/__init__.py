@@ -19,7 +19,7 @@ from sage_core.report.contents import (
     Step,
 )
 from sage_core.report.metrics import comparison
-from sage_core.report.pictures import Picture, embed
+from sage_core.report.pictures import Picture, depth_range, embed, with_anchors
 from sage_core.report.render import render_html
 from sage_core.report.scene import Scene, pack_scene
 
@@ -40,7 +40,9 @@ __all__ = [
     "StageRow",
     "Step",
     "comparison",
+    "depth_range",
     "embed",
     "pack_scene",
     "render_html",
+    "with_anchors",
 ]

@@ -88,16 +88,15 @@ def plot(curve: Curve, *, smoothing: bool = True) -> Plot | None:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Means over a centred window of a twentieth of the curve."""
-    reach = max(1, len(values) // 40)
+    """Means over a centred window of a tenth of the curve, at least five steps."""
+    reach = max(2, len(values) // 20)
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
     means = []
     for at in range(len(values)):
-        # Symmetric at the ends too, so that the ends do not lag.
-        half = min(reach, at, len(values) - 1 - at)
-        means.append((sums[at + half + 1] - sums[at - half]) / (2 * half + 1))
+        first, end = max(0, at - reach), min(len(values), at + reach + 1)
+        means.append((sums[end] - sums[first]) / (end - first))
     return means
 
 

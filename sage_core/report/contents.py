@@ -103,6 +103,8 @@ class SceneCard:
     facts: Sequence[Fact] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
     frames: Sequence[Picture] = ()
+    near: float = 0.0
+    far: float = 0.0
     problem: str = ""
 
 

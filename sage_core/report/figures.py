@@ -72,7 +72,7 @@ def sign(rule: str | None) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in the two largest units that matter."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

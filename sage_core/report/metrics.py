@@ -9,6 +9,9 @@ from typing import Any
 from sage_core.report.contents import Cell, ModelComparison
 from sage_core.report.figures import number
 
+BASE = "base"
+"""The model that others are compared with."""
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -63,7 +66,8 @@ def comparison(part: Mapping[str, Any]) -> ModelComparison:
     """One test set as an evaluation's ``metrics.json`` has it: ``name``, ``protocol``, ``tuples``, ``mean``
     (model -> metric -> value) and ``better`` (metric -> share of tuples).
     """
-    models = list(part["mean"])
+    # Whatever order the file has: the base comes first, and changes are read from it.
+    models = sorted(part["mean"], key=lambda model: model != BASE)
     metrics = dict.fromkeys(name for model in models for name in part["mean"][model])
     cells = [
         _cell(name, [number(part["mean"][model].get(name)) for model in models], part["better"])

@@ -259,8 +259,10 @@ const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.trim().slice(at, at + 2)
 /* Unpacked when first seen: a page may hold many. */
 (() => {
   const waiting = new Set(document.querySelectorAll("canvas[data-scene]"));
-  const begin = (canvas) => waiting.delete(canvas) && new Viewer(canvas);
+  const begin = (canvas) => {
+    if (waiting.delete(canvas)) new Viewer(canvas).draw();
+  };
   const watcher = new IntersectionObserver((seen) => seen.filter((one) => one.isIntersecting).forEach((one) => begin(one.target)), { rootMargin: "300px" });
   for (const canvas of waiting) watcher.observe(canvas);
-  addEventListener("beforeprint", () => [...waiting].forEach((canvas) => begin(canvas).draw()));
+  addEventListener("beforeprint", () => [...waiting].forEach(begin));
 })();

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_RED, _BLUE = 235, 28
+"""Levels of OpenCV's colour map turbo; beyond them it darkens to brown and to purple."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -62,3 +65,37 @@ def embed(
         ".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
     return Picture(data.tobytes(), pixels.shape[1], pixels.shape[0], alt, caption, mark)
+
+
+def depth_range(depths: NDArray[Any]) -> tuple[float, float]:
+    """Nearest and farthest depth worth a colour of its own: the 3rd and the 97th percentile."""
+    near, far = np.percentile(depths, [3, 97]) if len(depths) else (0.0, 1.0)
+    return float(near), float(far)
+
+
+def with_anchors(
+    picture: NDArray[np.uint8], xy: NDArray[Any], depth: NDArray[Any], near: float, far: float
+) -> NDArray[np.uint8]:
+    """A copy of a picture, uint8 [H, W, 3] RGB, with a dot on each anchor, red (near) to blue (far).
+
+    ``xy`` [N, 2] pixels, +0.5 rule; ``depth`` [N]. Colours go by the logarithm of the depth, so that what is
+    twice as far differs alike everywhere.
+    """
+    import cv2
+
+    drawn = picture.copy()
+    low, high = np.log(max(near, 1e-9)), np.log(max(far, near * (1 + 1e-6), 2e-9))
+    share = ((np.log(np.maximum(depth, 1e-9)) - low) / (high - low)).clip(0, 1)
+    levels = (_RED + (_BLUE - _RED) * share).round().astype(np.uint8)
+    colours = (
+        cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].tolist()
+        if len(levels)
+        else []
+    )
+    radius = max(2, round(picture.shape[1] / 170))
+    for (x, y), colour in zip(xy.tolist(), colours, strict=True):
+        # OpenCV counts pixel centres from 0.
+        centre = (round(x - 0.5), round(y - 0.5))
+        cv2.circle(drawn, centre, radius + 1, (20, 20, 20), -1, cv2.LINE_AA)
+        cv2.circle(drawn, centre, radius, colour, -1, cv2.LINE_AA)
+    return drawn

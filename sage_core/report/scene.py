@@ -139,7 +139,7 @@ def _thinned(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _frustum_size(centres: Floats, drawn: int) -> float:
     """A little longer than the way between two drawn cameras, within reason."""
     travelled = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-    return float(np.clip(1.2 * travelled / max(1, drawn - 1), 0.04, 0.12))
+    return float(np.clip(travelled / max(1, drawn - 1), 0.04, 0.1))
 
 
 def _base64(array: NDArray[Any]) -> str:
