@@ -15,7 +15,7 @@ from sage_core.config import load_config
 from sage_core.sfm import load_clip_model
 from tasks.reconstruct import reconstruct_clip
 
-FRAMES = 17
+FRAMES = 19
 CONFIG = load_config()
 WALK, TURN = "v00000000000000aa", "v00000000000000bb"
 
@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
 
 
 def _clip(video):
-    return box_room.make_clip(FRAMES, key_step=2, pose_step=1, item=f"{video}_000000_000017")
+    return box_room.make_clip(FRAMES, key_step=3, pose_step=1, item=f"{video}_000000_000019")
 
 
 def _curated(ws, video, folder):
@@ -77,9 +77,9 @@ def test_model_is_published_and_recorded_and_found_again(ws):
     assert (again.verdict, again.figures) == (event.verdict, event.figures)
     assert again.artifacts == event.artifacts
     # Other settings make it worthless.
-    strict = load_config(overrides=["reconstruct.gate.min_points_median=100000"])
+    strict = load_config(overrides=["reconstruct.gate.max_planar_share=0.01"])
     answer, event = _reconstruct(ws, WALK, strict)
-    assert (answer["verdict"], answer["reason"]) == ("rejected", "quality_gate")
+    assert (answer["verdict"], answer["reason"]) == ("rejected", "no_parallax")
     assert event.artifacts == {}
     assert not ws.store.exists(model.path)
 

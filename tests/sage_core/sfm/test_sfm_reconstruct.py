@@ -144,7 +144,7 @@ def test_memory_limit_ends_the_child(room, tmp_path):
 
 def test_cpu_limit_ends_the_mapping(room, tmp_path):
     folder, _, _ = room
-    clip = box_room.make_clip(FRAMES, key_step=2, pose_step=2)
+    clip = box_room.make_clip(FRAMES, key_step=4, pose_step=4)
     config = ReconstructConfig(max_cpu_s=0.1)
     with pytest.raises(SageError, match=r"raise reconstruct\.max_cpu_s") as caught:
         reconstruct(clip, folder / "media", tmp_path / "out", config, seed=1)
