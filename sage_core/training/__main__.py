@@ -1,7 +1,8 @@
 """The trainer's command line; see :mod:`sage_core.training`.
 
-Exit status: 0 when the run is finished, 1 when it failed (``result.json`` says why), 2 on wrong usage, 75
-when another process trains in the folder, 143 when it was asked to stop and saved a checkpoint.
+Exit status: 0 when the run is finished, 1 when it failed (``result.json`` says why), 2 on wrong usage, 74
+when the disk is full, 75 when another process trains in the folder, 143 when it was asked to stop and saved
+a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from sage_core.errors import SageError
 from sage_core.training.lock import RunHeldError
 from sage_core.training.settings import TrainSettings
+from sage_core.types import Reason
 
+FULL = 74
 STOPPED = 128 + signal.SIGTERM
 HELD = 75
 
@@ -43,8 +47,11 @@ def _trained(settings: TrainSettings) -> int:
     try:
         return 0 if train(settings) is Ending.FINISHED else STOPPED
     except SageError as error:
-        print(error, file=sys.stderr)
-        return HELD if isinstance(error, RunHeldError) else 1
+        with suppress(OSError):  # the log may lie on the disk that is full
+            print(error, file=sys.stderr)
+        if isinstance(error, RunHeldError):
+            return HELD
+        return FULL if error.reason is Reason.DISK_FULL else 1
 
 
 def _processes(settings: TrainSettings) -> int:

@@ -57,7 +57,8 @@ class Parts(Generic[T]):
         groups: the parameters that train.
         sample: makes the sample with an id; pure, called from threads.
         losses: (forward, samples) → the mean loss over the samples, and each sample's terms. ``forward``
-            is the model, wrapped for many ranks where there are many.
+            is the model, wrapped for many ranks where there are many; the loss must depend, be it by
+            nothing, on every parameter that trains, since ranks wait for each other's gradients.
         terms: names of all loss terms.
     """
 
@@ -225,8 +226,14 @@ class Trainer(Generic[T]):
         return _Step(total, finite, sums)
 
     def _line(self, step: int, rate: float, norms: Terms, done: _Step, bad: bool) -> dict[str, Any]:
-        steps = self.routine.rate.steps
-        line: dict[str, Any] = {"step": step, "steps": steps, "lr": rate, "skipped": bad}
+        order = self.routine.order
+        line: dict[str, Any] = {
+            "step": step,
+            "steps": self.routine.rate.steps,
+            "epoch": order.at(step * order.batch).epoch,
+            "lr": rate,
+            "skipped": bad,
+        }
         means = done.sums.means(self.ranks)
         loss = self.ranks.sums([done.loss])[0] / self.ranks.world
         if bad:
@@ -259,6 +266,10 @@ class Trainer(Generic[T]):
             )
 
     def _resumed(self) -> RunState:
+        if self._writes:
+            # Frees what a writer that was killed, or met a full disk, left behind.
+            thin_checkpoints(self.folder / "checkpoints", self.routine.keep)
+        self.ranks.barrier()
         newest = newest_checkpoint(self.folder / "checkpoints")
         if newest is None:
             return RunState(0, self.routine.fingerprint)
@@ -318,6 +329,4 @@ def _shared(model: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.world == 1:
         return model
     devices = [ranks.local_rank] if ranks.device.type == "cuda" else None
-    return DistributedDataParallel(
-        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)

@@ -22,7 +22,7 @@ from sage_core.types import Reason
 
 _POLL_S = 0.2
 _GRACE_S = 120.0
-_HELD = 75
+_FULL, _HELD = 74, 75
 _LOG_TAIL_BYTES = 4_000
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -118,6 +118,13 @@ def _outcome(folder: Path, status: int, in_time: bool, wall_s: float) -> Launche
         return Launched(result, folder / "model.safetensors", folder / "losses.jsonl")
     if status == _HELD:
         raise RunHeldError(_tail(folder / "log.txt").splitlines()[-1])
+    if status == _FULL:
+        # Neither result nor log can be counted on now.
+        raise TrainingError(
+            f"the disk of {folder} is full: free some space and run the same command again",
+            reason=Reason.DISK_FULL,
+            retryable=True,
+        )
     if status == 1 and result.get("status") == "failed":
         raise TrainingError(
             result["message"], reason=Reason(result["reason"]), retryable=result["retryable"]

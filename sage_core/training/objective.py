@@ -43,6 +43,7 @@ class Objective:
         self._options = RenderingOptions(
             form=adapt.loss.photometric, gradient=adapt.loss.gaussian_gradient
         )
+        self._head_trains = "gaussian_head" not in adapt.frozen
         self._perceptual = None
         if self._renders:
             _check_renderer(device)
@@ -65,8 +66,7 @@ class Objective:
                 if isinstance(sample, VideoSample)
                 else self._labelled(one, sample)
             )
-            # A video sample without anchors has no term, and must stay tied to the model all the same.
-            total = self._weighted(found) if found else 0.0 * output.points[item].sum()
+            total = self._weighted(found) + self._tie(one, found)
             losses.append(total)
             figures = {name: float(value.detach()) for name, value in found.items()}
             terms.append({**figures, "total": float(total.detach())})
@@ -132,6 +132,13 @@ class Objective:
         )
         return {"labelled": loss}
 
+    def _tie(self, output: GeometryOutput, found: dict[str, Tensor]) -> Tensor:
+        """Nothing, but it depends on what trains and the terms leave out: all, without anchors; Gaussians."""
+        parts = [] if found else [output.points]
+        if self._head_trains and output.gaussians is not None:
+            parts += vars(output.gaussians).values()
+        return sum((0.0 * part.sum() for part in parts), torch.zeros(()))
+
     def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
         rendering = self._loss.rendering_weight
         weights = {
@@ -141,7 +148,7 @@ class Objective:
             "perceptual": rendering * self._loss.perceptual_weight,
             "labelled": self._loss.labelled_weight,
         }
-        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+        return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
 
 
 def _half(adapt: AdaptConfig, device: torch.device) -> bool:

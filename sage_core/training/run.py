@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError, SageError, TrainingError
 from sage_core.models import MVDust3r, load_model, save_model
 from sage_core.training.engine import Ending, Parts, Routine, Trainer
-from sage_core.training.files import read_json, write_json
+from sage_core.training.files import disk_is_full, read_json, write_json
 from sage_core.training.journal import loss_figures, read_metrics, write_losses
 from sage_core.training.labelled import labelled_source
 from sage_core.training.lock import run_lock
@@ -214,25 +215,35 @@ def _failure_written(settings: TrainSettings, ranks: Ranks) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
-    except (SageError, RuntimeError) as error:
-        known = error if isinstance(error, SageError) else _out_of_memory(error, settings)
+    except (SageError, RuntimeError, OSError, SafetensorError) as error:
+        known = _named(error, settings)
         if known is None:
             raise
         data = {"status": "failed", "reason": known.reason.value, "message": str(known)}
-        write_json(path, {**data, "retryable": known.retryable})
-        raise known from error.__cause__
+        with suppress(OSError):
+            write_json(path, {**data, "retryable": known.retryable})
+        raise known from error
 
 
-def _out_of_memory(error: Exception, settings: TrainSettings) -> TrainingError | None:
-    if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-        return None
-    adapt = settings.adapt
-    return TrainingError(
-        f"out of memory with {adapt.optimizer.micro_batch} samples of {adapt.sampling.n_context} views "
-        "at a time: lower adapt.optimizer.micro_batch (which changes no result), then "
-        f"adapt.sampling.n_context, then adapt.image_px. {str(error).splitlines()[0]}",
-        reason=Reason.MEMORY_LIMIT,
-    )
+def _named(error: Exception, settings: TrainSettings) -> SageError | None:
+    """The error as one that says what to do, if it is of a known kind."""
+    if isinstance(error, SageError):
+        return error
+    if disk_is_full(error, settings.folder):
+        return TrainingError(
+            f"the disk of {settings.folder} is full: free some space and run the same command again",
+            reason=Reason.DISK_FULL,
+            retryable=True,
+        )
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        adapt = settings.adapt
+        return TrainingError(
+            f"out of memory with {adapt.optimizer.micro_batch} samples of {adapt.sampling.n_context} "
+            "views at a time: lower adapt.optimizer.micro_batch (which changes no result), then "
+            f"adapt.sampling.n_context, then adapt.image_px. {str(error).splitlines()[0]}",
+            reason=Reason.MEMORY_LIMIT,
+        )
+    return None
 
 
 @contextmanager

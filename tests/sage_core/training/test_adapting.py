@@ -231,6 +231,36 @@ def test_the_trainer_dies_with_who_launched_it(settings, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_named_and_the_run_goes_on_with_more(settings, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        run = settings("disk/run", checkpoint={"steps": 1})
+        with pytest.raises(TrainingError, match="is full") as error:
+            launch(run, wall_s=300)
+        assert error.value.reason is Reason.DISK_FULL
+        assert error.value.retryable
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        assert launch(run, wall_s=300).result["steps"] == 4
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_the_gaussian_head_can_be_trained_too(settings, base):
+    """Two ranks, since not every sample reaches every parameter then."""
+    run = settings(processes=2, frozen=(), loss={"gaussian_gradient": "all"})
+    launch(run, wall_s=300)
+    before, after = load_file(base), load_file(run.folder / "model.safetensors")
+    head = [n for n in before if n.startswith("downstream_GS_head") and "mlp_opacity" in n]
+    assert all(not torch.equal(before[n], after[n]) for n in head)
+    assert torch.equal(before["mask_token"], after["mask_token"])
+
+
+@pytest.mark.slow
 def test_two_ranks_see_the_same_samples_and_resume_bitwise(settings):
     one = settings("one", steps=4)
     train(one)
