@@ -18,7 +18,7 @@ _ITEM_KEYS = (
 )
 _KIND_OF_WHOLE = {Stage.ADAPT.value: "run", Stage.EVALUATE.value: "run"}
 _CIRCUMSTANCES = ("attempt", "sequence", "seconds", "cpu_seconds", "host", "time", "run")
-_CIRCUMSTANTIAL_DETAILS = ("peak_mb",)
+_CIRCUMSTANTIAL_DETAILS = ("peak_mb", "cpu_s")
 
 
 def items(
