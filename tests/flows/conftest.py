@@ -26,8 +26,8 @@ def prefect_server(tmp_path_factory):
             os.environ["PREFECT_HOME"] = before
 
 
-@pytest.fixture
-def sage():
+@pytest.fixture(scope="session")
+def sage_session():
     """Run the command ``sage`` as a user does; returns the finished process."""
 
     def run(*arguments, timeout=600, **environment):
@@ -41,3 +41,17 @@ def sage():
         )
 
     return run
+
+
+@pytest.fixture
+def sage(sage_session):
+    return sage_session
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real videos, with the verdicts that people gave."""
+    shared = Path(os.environ.get("SAGE_SHARED", Path(__file__).parents[3] / "shared"))
+    if not (shared / "data" / "expected.json").is_file():
+        pytest.skip(f"needs {shared}/data (set SAGE_SHARED)")
+    return shared / "data"
