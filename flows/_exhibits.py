@@ -217,18 +217,21 @@ def _evaluation(ws: Workspace, event: StageEvent, notes: list[str]) -> Evaluatio
         return Evaluation(event.item, {}, [], problem=reason)
     folder = event.details.get("folder", f"evaluations/{event.item}")
     try:
-        metrics = ws.store.read_json(f"{folder}/metrics.json")
+        return _comparison(ws, event.item, folder, notes)
     except CatalogError as error:
-        return Evaluation(event.item, {}, [], problem=f"Cannot be shown: {error}")
+        problem = str(error)
+    except KeyError as error:
+        problem = f"{folder}/metrics.json lacks {error}: run `sage evaluate --retry all`"
+    return Evaluation(event.item, {}, [], problem=f"Cannot be shown: {problem}")
+
+
+def _comparison(ws: Workspace, item: str, folder: str, notes: list[str]) -> Evaluation:
+    metrics = ws.store.read_json(f"{folder}/metrics.json")
     parts = [*metrics["sets"], *([metrics["held_out"]] if metrics["held_out"] else [])]
+    models = sorted(metrics["models"].items(), key=lambda pair: pair[0] != BASE)
     return Evaluation(
-        event.item,
-        {
-            model: _inside(ws, weights)
-            for model, weights in sorted(
-                metrics["models"].items(), key=lambda pair: pair[0] != BASE
-            )
-        },
+        item,
+        {model: _inside(ws, weights) for model, weights in models},
         [comparison(part) for part in parts],
         _evaluation_pictures(ws, folder, metrics["pictures"], notes),
     )

@@ -28,7 +28,7 @@ from sage_core.report.figures import shown
 from sage_core.types import Stage, Verdict
 
 LATEST = "reports/latest/index.html"
-MOST_ITEMS = 1500
+MOST_ITEMS = 1000
 _URGENCY = {Verdict.FAILED.value: 0, Verdict.REJECTED.value: 1, Verdict.ACCEPTED.value: 2}
 _STAGES = list(Stage)
 
@@ -109,10 +109,10 @@ def _stages(ws: Workspace, events: Sequence[StageEvent]) -> list[StageRow]:
             seconds[event.stage, _kind(event.stage, event.parent)] += event.seconds
     rows = []
     for row in views.funnel(ws):
-        kind = _kind(row["stage"], "a video" if row["kind"] == "clip" else None)
         verdicts = {verdict.value: int(row[verdict.value]) for verdict in Verdict}
-        time = seconds.get((row["stage"], kind))
-        rows.append(StageRow(row["stage"], kind, verdicts, row["reasons"], time))
+        stage, kind = row["stage"], row["kind"]
+        time = seconds.get((stage, kind))
+        rows.append(StageRow(stage, kind, verdicts, row["reasons"], time))
     return rows
 
 
@@ -198,8 +198,8 @@ def _before_and_after(evaluations: Sequence[Evaluation]) -> list[Fact]:
     for part in parts[:2]:
         cell = part.cells[0]
         change = " → ".join(shown(value) for value in cell.values)
-        unit = f" {cell.unit}" if cell.unit else ""
-        facts.append(Fact(f"{cell.label}, {part.name}", change + unit, cell.direction))
+        unit = f", {cell.unit}" if cell.unit else ""
+        facts.append(Fact(f"{cell.label} on {part.name}{unit}", change, cell.direction))
     return facts
 
 

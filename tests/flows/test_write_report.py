@@ -132,7 +132,8 @@ def test_the_report_of_a_workspace_holds_its_numbers(ws):
     text = words(path)
     for wanted in (
         "sources 3", "videos accepted 1", "clips reconstructed 1", "frames in shards 8", "training steps 31",
-        "0.8 → 0.6 m²", "7.5 ≥ 10", "lasts 7.5 s", "transient", "can be tried again", TITLE,
+        "CD on rooms-V, m² 0.8 → 0.6 lower is better",
+        "7.5 ≥ 10", "lasts 7.5 s", "transient", "can be tried again", TITLE,
         "0.0–10.0 s", "8 cameras", "90 of 90 points", "0.625", "5 anchors", "best score 0.75",
         "anchor 2.5 → 2.5", "rooms-V/8x224px", "−0.2 (−25 %) better", "90 %",
         f"runs/{RUN}/model.safetensors", "cccccccccccccccc", "9.9.9", "rooms-V-1: images",
@@ -172,6 +173,8 @@ def test_what_is_gone_or_broken_is_named(ws):
     assert "picture a.jpg cannot be shown" in text
     ws.store.write_bytes(f"evaluations/{RUN}/metrics.json", b"{")
     assert "is not JSON" in words(write_report(ws.root))
+    ws.store.write_json(f"evaluations/{RUN}/metrics.json", {"sets": []})
+    assert "lacks 'held_out'" in words(write_report(ws.root))
 
 
 def test_a_failed_evaluation_says_why(ws):
