@@ -152,7 +152,8 @@ def write_shots(
     count = sum(len(shot.cam_from_world) for shot in shots)
     frames = (picture for shot in shots for picture in _pictures(shot, size))
     try:
-        _encode(_with_effects(frames, count, fps, effects, rng), partial, fps, size, effects.crf)
+        filmed = _with_effects(frames, count, fps, effects, rng)
+        _encode(filmed, _encoder(partial, fps, size, effects.crf), out)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
@@ -194,10 +195,7 @@ def _vignette(height: int, width: int, strength: float) -> npt.NDArray[np.float3
     return shade[..., None]
 
 
-def _encode(
-    frames: Iterator[Image], out: Path, fps: float, size: tuple[int, int], crf: int
-) -> None:
-    command = _encoder(out, fps, size, crf)
+def _encode(frames: Iterator[Image], command: list[str], out: Path) -> None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as encoder:
@@ -216,7 +214,7 @@ def _encode(
     if encoder.returncode:
         full = "No space left" in log
         raise MediaError(
-            f"ffmpeg could not write {out.name} (status {encoder.returncode}): {log[-500:]}",
+            f"ffmpeg could not write {out} (status {encoder.returncode}): {log[-500:]}",
             reason=Reason.DISK_FULL if full else Reason.INTERNAL_ERROR,
             retryable=full,
         )
