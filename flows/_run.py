@@ -48,6 +48,7 @@ def run_in_workspace(
             for line in summary.broken:
                 console.print(f"[red]{summary.stage}:[/] {line}", highlight=False)
     _show.status(workspace, as_json=False)
+    console.print(f"[bold]report[/] {workspace / 'reports/latest/index.html'}", soft_wrap=True)
     if not state.is_completed():
         console.print(f"[red]sage:[/] {state.message}", highlight=False, soft_wrap=True)
     return bool(state.is_completed())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -17,9 +19,13 @@ from flows.assemble import assemble
 from flows.curate import curate
 from flows.evaluate import evaluate
 from flows.reconstruct import reconstruct
+from flows.report import write_report
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
+
+REPORTS_URL = "SAGE_REPORTS_URL"
+"""Environment variable: where the workspace's reports are served, if they are."""
 
 FLOWS: dict[Stage, Any] = {
     Stage.ACQUIRE: acquire,
@@ -62,11 +68,20 @@ def nightly(
         if stage is Stage.ACQUIRE:
             arguments["sources"] = sources or []
         summaries.append(_run_stage(stage, arguments))
-    text = "\n".join(f"- {describe(s)}" for s in summaries)
-    create_markdown_artifact(f"# Night\n\n{text}", key="night-summary")
+    _tell_the_ui(workspace, summaries)
     if all(s.within(config.run.max_failed_share) for s in summaries):
         return Completed(message="every item has a verdict", data=summaries)
     return Failed(message=_what_went_wrong(summaries, config), data=summaries)
+
+
+def _tell_the_ui(workspace: str, summaries: Sequence[StageSummary]) -> None:
+    """The night's summary as an artifact, and the report, linked."""
+    report = write_report(Path(workspace))
+    base = os.environ.get(REPORTS_URL)
+    link = f"{base}/{report.parent.name}/{report.name}" if base else report.as_uri()
+    text = "\n".join(f"- {describe(s)}" for s in summaries)
+    create_markdown_artifact(f"# Night\n\n{text}\n\n[Report]({link})", key="night-summary")
+    create_link_artifact(link, link_text="Report", key="report")
 
 
 def _run_stage(stage: Stage, arguments: dict[str, Any]) -> StageSummary:

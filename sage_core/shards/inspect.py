@@ -73,20 +73,11 @@ def summary_table(reader: ShardReader, name: str) -> Table:
 
 def anchor_picture(frame: FrameRecord) -> NDArray[np.uint8]:
     """The frame with a dot on every anchor, red near to blue far, uint8 [height, width, 3] RGB."""
-    import cv2
+    from sage_core.report.pictures import with_anchors
 
-    picture = frame.pixels()
-    if len(frame.anchors) == 0:
-        return picture
-    near, far = np.percentile(frame.anchors.depth, [5, 95])
-    share = ((frame.anchors.depth - near) / max(far - near, 1e-9)).clip(0, 1)
-    hues = cv2.applyColorMap((255 * share).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
-    for (x, y), colour in zip(frame.anchors.xy, 255 - hues.astype(int), strict=True):
-        # OpenCV counts pixel centres from 0.
-        centre = (round(float(x) - 0.5), round(float(y) - 0.5))
-        cv2.circle(picture, centre, 3, (0, 0, 0), -1, cv2.LINE_AA)
-        cv2.circle(picture, centre, 2, tuple(colour.tolist()), -1, cv2.LINE_AA)
-    return picture
+    depth = frame.anchors.depth
+    near, far = np.percentile(depth, [5, 95]) if len(depth) else (1.0, 1.0)
+    return with_anchors(frame.pixels(), frame.anchors.xy, depth, float(near), float(far))
 
 
 def draw_frame(reader: ShardReader, clip: str, row: int, path: Path) -> None:
