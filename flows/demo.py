@@ -6,18 +6,16 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from data_catalog import Workspace, views
+from flows._http import LOOPBACK, served
 from flows._progress import console
 from flows._run import run_in_workspace
 from sage_core.config import load_config
@@ -27,7 +25,6 @@ from sage_core.types import Stage
 from tasks._plan import Retry
 
 _FILM_LIMITS = Limits(wall_s=900, memory_mb=2048)
-_HOST = "127.0.0.1"
 
 
 def run_demo(workspace: Path) -> int:
@@ -95,33 +92,23 @@ def _film_all(site: Path, names: list[str]) -> None:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    """The folder over HTTP on loopback; on the same port each time, since a URL names an item."""
-    handler = partial(_QuietHandler, directory=str(folder))
-    try:
-        server = ThreadingHTTPServer((_HOST, _port(folder)), handler)
-    except OSError as error:
-        raise SageError(
-            f"port {_port(folder)}, on which this demo's films were served before, is taken: free it, or "
-            f"remove {folder.parent} and begin anew"
-        ) from error
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://{_HOST}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+def _served(site: Path) -> Iterator[str]:
+    """The films over HTTP; on the same port each time, since a URL names an item."""
+    with ExitStack() as stack:
+        try:
+            base = stack.enter_context(served(site, _port(site)))
+        except OSError as error:
+            raise SageError(
+                f"port {_port(site)}, on which this demo's films were served before, is taken: free it, or "
+                f"remove {site.parent} and begin anew"
+            ) from error
+        yield base
 
 
 def _port(folder: Path) -> int:
     note = folder.parent / "site-port"
     if not note.exists():
         with socket.socket() as probe:
-            probe.bind((_HOST, 0))
+            probe.bind((LOOPBACK, 0))
             note.write_text(str(probe.getsockname()[1]))
     return int(note.read_text())
-
-
-class _QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the verdicts say it all."""
