@@ -24,8 +24,10 @@ _SLOTS = 1 << (_SLOT_BITS - 1)
 """Candidates of each kind (flat, round) that a tile may list."""
 _SLOT_MASK = (1 << _SLOT_BITS) - 1
 _NEAR = 0.02
-_MISS = 1e30
-_MISS_BITS = int(np.float32(1e29).view(np.int32))
+_MISS = 1e38
+"""Times the smallest gap between ray and solid it is still beyond ``_FAR``."""
+_FAR = 1e6
+_FAR_BITS = int(np.float32(_FAR).view(np.int32))
 _EDGES = torch.tensor(
     [(a, b) for a in range(8) for b in range(8) if a < b and (a ^ b) in (1, 2, 4)]
 )
@@ -285,7 +287,7 @@ def _lists(cell: Tensor, solid: Tensor, total: int) -> tuple[Tensor, Tensor]:
 def nearest(scenes: PackedScenes, blocks: Blocks, cameras: Cameras) -> Hits:
     """What each ray of the blocks meets first: a thing or the room."""
     origin, direction = blocks.rays(cameras)
-    best = torch.full_like(blocks.u, _MISS).view(torch.int32)
+    best = torch.full_like(blocks.u, _FAR).view(torch.int32)
     counts = blocks.flat_count.tolist()
     rows = len(counts)
     for slot in range(blocks.flat.shape[1]):
@@ -315,7 +317,7 @@ def _solid_of(blocks: Blocks, best: Tensor, room: Tensor) -> Tensor:
     slot = (best & _SLOT_MASK).long()
     flat = blocks.flat.shape[1]
     column = slot - (slot >= _SLOTS) * (_SLOTS - flat)
-    missed = best >= _MISS_BITS
+    missed = best >= (_FAR_BITS & ~_SLOT_MASK)
     table = torch.cat([blocks.flat, blocks.round, room[:, None]], dim=1)
     return table.gather(1, column.masked_fill_(missed, table.shape[1] - 1))
 

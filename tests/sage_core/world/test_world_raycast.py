@@ -86,7 +86,7 @@ def test_cylinder_is_closed_on_top():
     assert depth.max() == pytest.approx(2.5, abs=1e-3)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), family=st.sampled_from(sorted(FAMILIES)))
 def test_a_point_seen_in_one_view_is_met_at_its_distance_from_another(seed, family):
     """Rays from view 0 through points of view 1 never pass them: they meet them, or something before."""
@@ -102,8 +102,8 @@ def test_a_point_seen_in_one_view_is_met_at_its_distance_from_another(seed, fami
     poses = np.repeat(views.cam_from_world[:1], inside.sum(), 0)
     _, depth = render_views(build_scene(seed, family), poses, K, 1, 1, smooth_edges=False)
     excess = depth[:, 0, 0] / z[inside] - 1
-    assert (excess < 1e-4).mean() > 0.99  # but for rays that graze an edge
-    assert (np.abs(excess) < 1e-4).mean() > 0.3
+    assert (excess < 1e-4).mean() > 0.997  # but for rays that graze an edge
+    assert (np.abs(excess) < 1e-4).mean() > 0.2
 
 
 def test_same_seed_same_sample_in_any_company():
