@@ -1,4 +1,4 @@
-"""evaluate: an adapted model beside its base, on labelled tuples and held-out clips, and a verdict on the run.
+"""evaluate: an adapted model beside its base, on labelled tuples and held-out clips; a verdict on the run.
 
 The models run in a child process (:mod:`sage_core.evaluation.compare`); nothing here imports torch.
 """
