@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sage_core.errors import MediaError
 from sage_core.types import Reason
@@ -249,6 +250,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="names of films; all by default")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a portion of rays is too small to share: threads would wait for each other
     arguments.out.mkdir(parents=True, exist_ok=True)
     for film in DEMO_FILMS:
         if not arguments.only or film.name in arguments.only:
