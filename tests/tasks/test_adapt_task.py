@@ -121,6 +121,7 @@ def test_a_failure_has_the_trainers_reason(workspace):
     assert "regularisation" in event.message
 
 
+@pytest.mark.slow
 def test_a_dry_run_trains_nothing(workspace):
     found = dry_run(str(workspace.root), config(workspace, "adapt.steps=100"))
     assert (found["steps"], found["video_samples"], found["labelled_samples"]) == (100, 67, 33)

@@ -2,11 +2,15 @@
 
 import cv2
 import numpy as np
+import torch
 
 from sage_core.geometry import camera_centres, invert, pixel_centres, project, transform, unproject
 from sage_core.shards import Anchors, ClipInfo, Covisibility, FrameRecord, ShardWriter
 from sage_core.shards.records import PointCloud
 from sage_core.world import build_scene, camera_path, pinhole, render_views
+
+# Small pictures: more threads would only wait for each other.
+torch.set_num_threads(1)
 
 WIDTH, HEIGHT = 96, 72
 FPS = 6.0

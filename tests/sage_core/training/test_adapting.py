@@ -179,6 +179,7 @@ def test_the_plan_is_what_the_run_takes(settings):
     assert 0 < found.memory_mb["activations"] < found.memory_mb["total"] < 100
 
 
+@pytest.mark.slow
 def test_killed_outright_and_launched_again(settings):
     """SIGKILL in the middle; the same command finishes, and every byte is as if nothing had happened."""
     whole, killed = settings("whole", steps=6), settings("killed", steps=6, checkpoint={"steps": 2})

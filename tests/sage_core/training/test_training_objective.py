@@ -125,7 +125,7 @@ def test_a_sample_without_anchors_gives_nothing_but_stays_tied(sample):
     model = Answer(guess(sample))
     loss, (terms,) = objective()(model, [replace(sample, anchors=anchors)])
     loss.backward()
-    assert float(loss) == terms["total"] == 0
+    assert loss.item() == terms["total"] == 0
     assert not model.points.grad.any()
 
 
