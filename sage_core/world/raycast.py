@@ -182,10 +182,6 @@ class Blocks:
         direction += 1e-12  # changes zeros alone, so that every slab has two finite ends
         return cameras.origin[self.frame].t().contiguous()[..., None], direction
 
-    def portion(self, begin: int, end: int) -> Blocks:
-        """Consecutive groups."""
-        return Blocks(*(getattr(self, field.name)[begin:end] for field in fields(self)))
-
     def subset(self, rows: Tensor, u: Tensor, v: Tensor) -> Blocks:
         """New groups with the candidates of these rows and other rays [len(rows), m]."""
         return Blocks(
@@ -204,6 +200,15 @@ class Hits:
     scene: Tensor
     origin: Tensor
     direction: Tensor
+
+    def portion(self, begin: int, end: int) -> Hits:
+        """Those of consecutive groups."""
+        return Hits(
+            self.solid[begin:end],
+            self.scene[begin:end],
+            self.origin[:, begin:end],
+            self.direction[:, begin:end],
+        )
 
 
 def bin_tiles(
@@ -288,11 +293,9 @@ def nearest(scenes: PackedScenes, blocks: Blocks, cameras: Cameras) -> Hits:
     """What each ray of the blocks meets first: a thing or the room."""
     origin, direction = blocks.rays(cameras)
     best = torch.full_like(blocks.u, _FAR).view(torch.int32)
-    counts = blocks.flat_count.tolist()
-    rows = len(counts)
-    for slot in range(blocks.flat.shape[1]):
-        while rows and counts[rows - 1] <= slot:
-            rows -= 1
+    slots = torch.arange(blocks.flat.shape[1], device=best.device)
+    longer = (blocks.flat_count > slots[:, None]).sum(dim=1).tolist()
+    for slot, rows in enumerate(longer):
         if not rows:
             break
         row = scenes.solids[blocks.flat[:rows, slot]]

@@ -11,6 +11,7 @@ import torch
 from sage_core.world.raycast import (
     Blocks,
     Cameras,
+    Hits,
     PackedScenes,
     bin_tiles,
     nearest,
@@ -109,24 +110,26 @@ def _bytes(colour: Tensor) -> Tensor:
 def _cast(scenes: PackedScenes, cameras: Cameras, blocks: Blocks) -> tuple[Tensor, Tensor, Tensor]:
     """Colour [3, B, m], depth [B, m] and a number [B, m] that tells surfaces apart.
 
-    In portions that fit the processor's cache; a GPU takes all at once.
+    Shaded in portions that fit the processor's cache; a GPU takes all at once.
     """
+    hits = nearest(scenes, blocks, cameras)
     total, rays = blocks.u.shape
     step = total if blocks.u.is_cuda else max(1, _RAYS_IN_CACHE // rays)
     parts = [
-        _cast_portion(scenes, cameras, blocks.portion(begin, begin + step))
+        _shaded(
+            scenes, cameras, hits.portion(begin, begin + step), blocks.frame[begin : begin + step]
+        )
         for begin in range(0, total, step)
     ]
     colour, depth, key = zip(*parts, strict=True)
     return torch.cat(colour, dim=1), torch.cat(depth), torch.cat(key)
 
 
-def _cast_portion(
-    scenes: PackedScenes, cameras: Cameras, blocks: Blocks
+def _shaded(
+    scenes: PackedScenes, cameras: Cameras, hits: Hits, frame: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    hits = nearest(scenes, blocks, cameras)
     surface = surface_at(scenes, hits)
-    colour = shade(scenes, cameras, hits, blocks.frame, surface)
+    colour = shade(scenes, cameras, hits, frame, surface)
     key = (hits.solid * 6).float() + surface.face.reshape(hits.solid.shape)
     return colour.reshape(3, *key.shape), surface.depth.reshape(key.shape), key
 

@@ -250,7 +250,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="names of films; all by default")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a portion of rays is too small to share: threads would wait for each other
+    torch.set_num_threads(
+        1
+    )  # a portion of rays is too small to share: threads would wait for each other
     arguments.out.mkdir(parents=True, exist_ok=True)
     for film in DEMO_FILMS:
         if not arguments.only or film.name in arguments.only:
