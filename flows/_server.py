@@ -21,6 +21,7 @@ from sage_core.errors import ConfigError, SageError
 from sage_core.sandbox import tied_to_parent
 
 _HEALTHY_WITHIN_S = 180
+_LAST_WORDS_S = 10
 
 
 def prepare_environment(workspace: Path) -> None:
@@ -34,6 +35,8 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        # Tracebacks of what was not foreseen go to the UI, beside the task run that they belong to.
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "sage",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # A result store would be a second truth beside the catalog.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -90,20 +93,35 @@ def _own_server(workspace: Path, host: str, port: int) -> Iterator[str]:
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PREFECT_UI_API_URL": f"{url}/api", "PREFECT__SERVER_FINAL": "1"},
+            # Ctrl-C is for us alone: flows still have to tell it that they were interrupted.
+            start_new_session=True,
         )
     note = _note_path(workspace)
     try:
         _wait_until_healthy(f"{url}/api", server, log_path)
-        note.write_text(json.dumps({"url": url, "pid": server.pid}))
+        with suppress(OSError):  # on a full disk nobody shares this server, that is all
+            note.write_text(json.dumps({"url": url, "pid": server.pid}))
         yield url
     finally:
         note.unlink(missing_ok=True)
+        _hand_over_last_words()
         server.terminate()
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _hand_over_last_words() -> None:
+    """Let Prefect's threads send what they still hold: once the server is gone they would wait for it."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in (APILogWorker, EventsWorker):
+        service.drain_all(timeout=_LAST_WORDS_S)
 
 
 def _server_command(host: str, port: int) -> list[str]:

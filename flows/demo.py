@@ -19,7 +19,7 @@ from flows._http import LOOPBACK, served
 from flows._progress import console
 from flows._run import run_in_workspace
 from sage_core.config import load_config
-from sage_core.errors import SageError
+from sage_core.errors import ConfigError
 from sage_core.sandbox import Limits, run
 from sage_core.types import Stage
 from tasks._plan import Retry
@@ -98,7 +98,7 @@ def _served(site: Path) -> Iterator[str]:
         try:
             base = stack.enter_context(served(site, _port(site)))
         except OSError as error:
-            raise SageError(
+            raise ConfigError(
                 f"port {_port(site)}, on which this demo's films were served before, is taken: free it, or "
                 f"remove {site.parent} and begin anew"
             ) from error
