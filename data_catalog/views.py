@@ -34,8 +34,8 @@ def funnel(ws: Workspace) -> list[dict[str, Any]]:
 
     Returns:
         One row for each stage and kind of item (``"video"``, ``"clip"`` if it has a parent, ``"run"`` of
-        training) that there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``: reason ->
-        count, most frequent first.
+        training) that there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``:
+        reason -> count, most frequent first.
     """
     groups: dict[tuple[str, str], list[StageEvent]] = {}
     for event in ws.catalog.latest():

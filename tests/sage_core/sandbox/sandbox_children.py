@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from sage_core.errors import MediaError
 from sage_core.types import Reason
@@ -45,5 +46,4 @@ def leave_orphan(path):
     import subprocess
 
     child = subprocess.Popen(["sleep", "60"])
-    with open(path, "w") as file:
-        file.write(str(child.pid))
+    Path(path).write_text(str(child.pid))

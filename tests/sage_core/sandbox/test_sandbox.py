@@ -29,7 +29,7 @@ def test_result_comes_back():
 
 
 def test_time_limit_stops_the_child():
-    with pytest.raises(SandboxError, match="time limit of 0.5 s") as caught:
+    with pytest.raises(SandboxError, match=r"time limit of 0\.5 s") as caught:
         child("hang", Limits(wall_s=0.5))
     assert caught.value.reason is Reason.TIME_LIMIT
 
