@@ -10,7 +10,8 @@ from typing import Any
 def dumps(data: Any, indent: int | None = None) -> str:
     """Keys sorted, so that equal data give equal bytes.
 
-    JSON has no word for NaN and infinity: they become the strings ``"nan"``, ``"inf"``, ``"-inf"``.
+    JSON has no word for NaN and infinity: they become the strings ``"nan"``, ``"inf"``, ``"-inf"``. Half
+    characters, which UTF-8 cannot hold, are written as JSON's escapes.
     """
     separators = None if indent else (",", ":")
 
@@ -26,9 +27,15 @@ def dumps(data: Any, indent: int | None = None) -> str:
         )
 
     try:
-        return text(data)
+        written = text(data)
     except ValueError:
-        return text(_finite(data))
+        written = text(_finite(data))
+    return in_utf8(written)
+
+
+def in_utf8(text: str) -> str:
+    """The text with half characters, as in Python's names of odd files, written out as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(value: Any) -> Any:

@@ -166,6 +166,7 @@ def _artifacts(event: StageEvent) -> dict[str, dict[str, Any]]:
 
 def _row(event: StageEvent) -> dict[str, Any]:
     row = {f.name: getattr(event, f.name) for f in fields(event) if f.name != "stage"}
+    row = {key: _json.in_utf8(v) if isinstance(v, str) else v for key, v in row.items()}
     row["figures"] = _json.dumps(event.figures)
     row["artifacts"] = _json.dumps(_artifacts(event))
     row["details"] = _json.dumps(event.details)

@@ -72,6 +72,10 @@ def _read_id(root: Path) -> str:
         raise CatalogError(
             f"{root} is no workspace: check the path, or start one with `sage run --workspace {root}`"
         ) from None
+    except ValueError as error:
+        raise CatalogError(
+            f"{root / _MARK} is damaged ({error}): restore it from a backup, or remove it and keep the rest"
+        ) from error
     if mark["version"] > _VERSION:
         raise CatalogError(f"{root} was made by a newer SAGE: update this one to open it")
     return str(mark["id"])

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from data_catalog import CatalogError
+from sage_core.errors import SageError
 
 console = Console(stderr=True)
 
 STYLE = {"accepted": "green", "rejected": "yellow", "failed": "red"}
+
+
+def literal(text: object, style: str = "") -> Text:
+    """Text that a terminal shows and does not obey: no markup, no escape sequence, one line."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return Text("".join(shown), style)
+
+
+def in_words(error: BaseException) -> str:
+    """What an error that left no verdict says to people."""
+    if isinstance(error, SageError | CatalogError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: free some space and run again"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # Prefect puts the server's whole answer behind this.
+    return f"{type(error).__name__}: {str(error).partition(' - Response')[0]}"
+
+
+def say(head: str, text: object, style: str = "red") -> None:
+    """Print ``head`` in a colour, and a text of any origin after it, as it is."""
+    lines = Text("\n").join(literal(line) for line in str(text).splitlines())
+    console.print(Text.assemble((head, style), " ", lines), soft_wrap=True)
 
 
 class StageProgress:
@@ -46,9 +75,7 @@ class StageProgress:
         verdict = str(result["verdict"])
         self.counts[verdict] += 1
         if verdict != "accepted":
-            style = STYLE[verdict]
-            reason = f"[{style}]{verdict}: {result['reason']}[/]"
-            self._bar.console.print(f"  {result['item']}  {reason}  {_first_line(result)}")
+            self._bar.console.print(_told(result))
         shown = [f"[{STYLE[v]}]{n} {v}[/]" for v, n in self.counts.items() if n]
         self._bar.update(self._task, advance=1, verdicts=" ".join(shown))
 
@@ -87,13 +114,11 @@ class TrainingProgress:
     def tell(self, stage: str, result: dict[str, Any]) -> None:
         """Say how the run ended, if not well."""
         if result["verdict"] != "accepted":
-            style = STYLE[result["verdict"]]
-            verdict = f"[{style}]{stage} {result['verdict']}: {result['reason']}[/]"
-            console.print(f"  {result['item']}  {verdict}  {_first_line(result)}")
+            console.print(_told(result, f"{stage} "))
 
 
-def _first_line(result: dict[str, Any]) -> str:
-    from rich.markup import escape
-
+def _told(result: dict[str, Any], stage: str = "") -> Text:
+    verdict = f"{stage}{result['verdict']}: {result['reason']}"
     lines = str(result.get("message") or "").splitlines()
-    return escape(lines[0][:160]) if lines else ""
+    first = literal(lines[0][:160] if lines else "")
+    return Text.assemble(f"  {result['item']}  ", (verdict, STYLE[result["verdict"]]), "  ", first)

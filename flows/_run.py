@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from flows import _show
-from flows._progress import console
+from flows._progress import console, in_words, literal, say
 from flows._server import prefect_api
+from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
+
+_NO_ROOM_BYTES = 1 << 20
 
 
 def run_in_workspace(
@@ -22,7 +27,8 @@ def run_in_workspace(
     items: list[str] | None,
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
-    workspace.mkdir(parents=True, exist_ok=True)
+    # What happens is told here; Prefect's own words, with tracebacks, are in its UI.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     with prefect_api(workspace) as url:
         console.print(f"[dim]watch it at {url}[/]")
         # Prefect reads its settings when it is imported, so only now.
@@ -30,25 +36,45 @@ def run_in_workspace(
 
         from flows.nightly import nightly
 
-        state: Any = nightly(
-            workspace=str(workspace),
-            sources=sources,
-            config=config,
-            stages=stages,
-            retry=retry,
-            items=items,
-            return_state=True,
-        )
-        APILogHandler().flush()
-    summaries: Any = state.result(raise_on_failure=False)
+        try:
+            state: Any = nightly(
+                workspace=str(workspace),
+                sources=[spelled(source) for source in sources],
+                config=config,
+                stages=stages,
+                retry=retry,
+                items=items,
+                return_state=True,
+            )
+            APILogHandler().flush()
+        except Exception as error:  # noqa: BLE001  (verdicts stand without the orchestrator)
+            state = error
+    return _conclude(workspace, state)
+
+
+def _conclude(workspace: Path, state: Any) -> bool:
+    """Print how the night ended; True if it ended well."""
+    if isinstance(state, Exception):
+        summaries, good, message = None, False, f"Prefect broke off: {in_words(state)}"
+    else:
+        summaries, good = state.result(raise_on_failure=False), bool(state.is_completed())
+        message = str(state.message)
     if isinstance(summaries, list):
         nothing = all(not s.judged and not s.broken for s in summaries)
         console.print("[bold]nothing to do:[/] every item has its verdict" if nothing else "")
         for summary in summaries:
             for line in summary.broken:
-                console.print(f"[red]{summary.stage}:[/] {line}", highlight=False)
+                say(f"{summary.stage}:", line)
     _show.status(workspace, as_json=False)
-    console.print(f"[bold]report[/] {workspace / 'reports/latest/index.html'}", soft_wrap=True)
-    if not state.is_completed():
-        console.print(f"[red]sage:[/] {state.message}", highlight=False, soft_wrap=True)
-    return bool(state.is_completed())
+    report = workspace / "reports/latest/index.html"
+    if report.exists():
+        console.print("[bold]report[/]", literal(report), soft_wrap=True)
+    if not good:
+        say("sage:", message)
+        if _is_full(workspace):
+            say("sage:", f"the disk of {workspace} is full: free some space and run again")
+    return good
+
+
+def _is_full(workspace: Path) -> bool:
+    return shutil.disk_usage(workspace).free < _NO_ROOM_BYTES

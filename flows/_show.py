@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import operator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from data_catalog import Workspace, views
-from flows._progress import STYLE
+from flows._progress import STYLE, literal
 from sage_core.config import SageConfig
 from sage_core.types import REASON_TEXT, Stage, Verdict
 
 console = Console()
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 def status(workspace: Path, *, as_json: bool) -> None:
@@ -24,7 +31,7 @@ def status(workspace: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(title=f"workspace {workspace}", title_justify="left")
+    table = Table(title=literal(f"workspace {workspace}"), title_justify="left")
     for name in ("stage", "items", *STYLE, "reasons"):
         table.add_column(name, justify="right" if name in ("items", *STYLE) else "left")
     for row in rows:
@@ -52,16 +59,19 @@ def items(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table("item", "stage", "verdict", "reason", "figures", "source")
+    table = Table()
+    for name in ("item", "stage", "verdict", "reason"):
+        table.add_column(name, no_wrap=True)
+    for name in ("why", "source"):
+        table.add_column(name, overflow="fold")
     for row in rows:
-        style = STYLE[row["verdict"]]
         table.add_row(
             row["item"],
             row["stage"],
-            f"[{style}]{row['verdict']}[/]",
+            literal(row["verdict"], STYLE[row["verdict"]]),
             row["reason"] or "",
-            escape(_decisive(row["figures"])),
-            escape(_short(row["source"])),
+            literal(_why(row)),
+            literal(_short(row["source"])),
         )
     console.print(table)
 
@@ -90,7 +100,7 @@ def schema(*, as_json: bool) -> None:
         return
     table = Table("setting", "default", "bounds", "meaning")
     for row in _settings(SageConfig, ""):
-        table.add_row(*[escape(cell) for cell in row])
+        table.add_row(*map(literal, row))
     console.print(table)
 
 
@@ -100,7 +110,7 @@ def training_plan(workspace: Path, settings: SageConfig) -> None:
 
     table = Table("", "value", show_header=False)
     for name, value in dry_run(str(workspace), settings).items():
-        table.add_row(name.replace("_", " "), _number(value))
+        table.add_row(name.replace("_", " "), literal(_number(value)))
     console.print(table)
 
 
@@ -110,7 +120,7 @@ def shards_validate(paths: list[Path]) -> bool:
 
     problems = validate(paths)
     for problem in problems:
-        console.print(f"[red]{escape(str(problem))}[/]")
+        console.print(literal(problem, "red"))
     if not problems:
         console.print("[green]every shard is sound[/]")
     return not problems
@@ -123,27 +133,31 @@ def shards_inspect(paths: list[Path], draw: Path | None) -> None:
     inspect(paths, draw=draw, console=console)
 
 
+def _why(row: dict[str, Any]) -> str:
+    """What decided: the figures that fail their threshold, else what the message says first."""
+    if row["verdict"] == Verdict.ACCEPTED.value:
+        return ""
+    first, _, _ = row["message"].partition("\n")
+    return _decisive(row["figures"]) or first[:160]
+
+
 def _decisive(figures: dict[str, dict[str, Any]]) -> str:
-    """The figures that have a threshold, failed ones first."""
+    """The figures that fail their threshold."""
     shown = [
-        f"{name} {_number(f['value'])} {f['rule']} {_number(f['threshold'])}"
+        f"{name} {_number(f['value'])}, not {f['rule']} {_number(f['threshold'])}"
         for name, f in figures.items()
-        if f.get("rule") and not _holds(f)
+        if f.get("rule") in _COMPARE and not _holds(f)
     ]
-    return ", ".join(shown)
+    return "; ".join(shown)
 
 
 def _holds(figure: dict[str, Any]) -> bool:
-    value, threshold = figure["value"], figure["threshold"]
-    if value is None or threshold is None:
+    try:
+        # JSON has no NaN and no infinity: the catalog keeps them as words, which float() reads.
+        value, threshold = float(figure["value"]), float(figure["threshold"])
+    except (TypeError, ValueError):
         return True
-    compare = {
-        ">=": lambda: value >= threshold,
-        "<=": lambda: value <= threshold,
-        ">": lambda: value > threshold,
-        "<": lambda: value < threshold,
-    }
-    return bool(compare.get(figure["rule"], lambda: True)())
+    return _COMPARE[figure["rule"]](value, threshold)
 
 
 def _number(value: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,8 +25,8 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from data_catalog import Workspace
-from flows._progress import StageProgress
+from data_catalog import LeaseLost, Workspace
+from flows._progress import StageProgress, in_words, say
 from sage_core.types import Stage
 
 
@@ -86,6 +87,15 @@ def run_name(stage: str) -> Callable[[], str]:
     return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"
 
 
+@contextmanager
+def courtesy(what: str) -> Iterator[None]:
+    """What is told to the UI decides nothing: if it cannot be told (a full disk, say), the work goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (whatever it is, no verdict may be lost for it)
+        say(f"{what}:", f"not written: {in_words(error)}", "dim")
+
+
 def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int) -> StageSummary:
     """Submit every job, at most ``workers`` at a time, and count the verdicts as they come in."""
     total = sum(job.items for job in jobs)
@@ -120,7 +130,8 @@ def summarised(
 
 def conclude(ws: Workspace, summary: StageSummary, max_failed_share: float) -> State[StageSummary]:
     """Write the stage's artifacts for the UI and turn its summary into the flow run's final state."""
-    _publish_artifacts(ws, summary)
+    with courtesy(f"summary of {summary.stage} in the UI"):
+        _publish_artifacts(ws, summary)
     text = describe(summary)
     if summary.within(max_failed_share):
         return Completed(message=text, data=summary)
@@ -131,30 +142,37 @@ def describe(summary: StageSummary) -> str:
     """One line: what was judged, how, and what was done before."""
     if not summary.judged and not summary.broken:
         return f"{summary.stage}: nothing to do ({summary.done_before} done before)"
-    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(summary.verdicts.items()))
-    broken = f", {len(summary.broken)} WITHOUT A VERDICT" if summary.broken else ""
-    return f"{summary.stage}: {verdicts}{broken} ({summary.done_before} done before)"
+    told = [f"{n} {verdict}" for verdict, n in sorted(summary.verdicts.items())]
+    if summary.broken:
+        told.append("broke off" if not told else f"{len(summary.broken)} WITHOUT A VERDICT")
+    return f"{summary.stage}: {', '.join(told)} ({summary.done_before} done before)"
 
 
 def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, Any]]:
     result = future.result(raise_on_failure=False)
+    if isinstance(result, LeaseLost):
+        raise result
     if isinstance(result, BaseException):
-        broken.append(f"{type(result).__name__}: {result}")
+        broken.append(in_words(result))
         return []
     return list(result) if isinstance(result, list) else [result]
 
 
 def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
     """A progress artifact that is updated in steps of two percent: an update costs the server 10 ms."""
-    if total == 0:
-        return lambda _done: None
-    artifact = create_progress_artifact(progress=0.0, key=f"{stage.value}-progress")
-    assert isinstance(artifact, UUID)
+    artifact: object = None
+    if total:
+        with courtesy("progress in the UI"):
+            artifact = create_progress_artifact(progress=0.0, key=f"{stage.value}-progress")
     step = max(1, total // 50)
 
     def tell(done: int) -> None:
-        if done % step == 0 or done == total:
-            update_progress_artifact(artifact, progress=100.0 * done / total)
+        nonlocal artifact
+        if isinstance(artifact, UUID) and (done % step == 0 or done == total):
+            known, artifact = artifact, None
+            with courtesy("progress in the UI"):
+                update_progress_artifact(known, progress=100.0 * done / total)
+                artifact = known
 
     return tell
 

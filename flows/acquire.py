@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import Workspace
-from flows._progress import StageProgress
+from data_catalog import LeaseLost, Workspace
+from flows._progress import StageProgress, in_words
 from flows._stage import (
     StageSummary,
     conclude,
@@ -71,8 +71,10 @@ def _fetch_and_record(
         for source, future in zip(missing, futures, strict=True):
             try:
                 result = record_item(ws, source, future.result(), contents, config, run)
+            except LeaseLost:
+                raise
             except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
-                broken.append(f"{source.source}: {type(error).__name__}: {error}")
+                broken.append(f"{source.source}: {in_words(error)}")
                 continue
             results.append(result)
             bar.advance(result)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
+from data_catalog import CatalogError, Workspace
 from flows import _show
+from flows._progress import in_words, say
 from sage_core import __version__
+from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig, load_config
 from sage_core.errors import ConfigError, SageError
 from sage_core.types import Stage, Verdict
@@ -38,7 +43,7 @@ shards_app = typer.Typer(no_args_is_help=True, help="Check and look into Parquet
 app.add_typer(config_app, name="config")
 app.add_typer(shards_app, name="shards")
 
-OK, MANY_FAILED, WRONG_USAGE = 0, 1, 2
+OK, MANY_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 WorkspaceOption = Annotated[
     Path,
@@ -261,6 +266,9 @@ def _top(
 
 def main() -> None:
     """The entry point of the command ``sage``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name in any script, on any terminal
     app()
 
 
@@ -278,7 +286,8 @@ def _run(
         _usage(
             f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
         )
-    work = lambda: run_in_workspace(workspace.resolve(), sources, stages, config, retry, item)  # noqa: E731
+    root = _opened(workspace)
+    work = lambda: run_in_workspace(root, sources, stages, config, retry, item)  # noqa: E731
     raise typer.Exit(OK if _teach(work) else MANY_FAILED)
 
 
@@ -289,6 +298,8 @@ def _stages(text: str | None) -> list[Stage]:
         chosen = {Stage(name.strip()) for name in text.split(",") if name.strip()}
     except ValueError as error:
         _usage(f"{error}: stages are {', '.join(Stage)}")
+    if not chosen:
+        _usage(f"--stages {text!r} names none: stages are {', '.join(Stage)}")
     return [stage for stage in Stage if stage in chosen]
 
 
@@ -304,7 +315,21 @@ def _existing(workspace: Path) -> Path:
         _usage(
             f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
         )
-    return workspace.resolve()
+    return _opened(workspace)
+
+
+def _opened(workspace: Path) -> Path:
+    """The workspace's absolute path, made if need be; what can be none is wrong usage."""
+    root = workspace.resolve()
+    if spelled(str(root)) != str(root):
+        _usage(f"{spelled(str(root))} cannot be a workspace: its name is not UTF-8")
+    try:
+        Workspace.open(root)
+    except CatalogError as error:
+        _usage(str(error))
+    except OSError as error:
+        _usage(f"{workspace} cannot be a workspace: {in_words(error)}")
+    return root
 
 
 def _teach(work: Any) -> Any:
@@ -313,13 +338,21 @@ def _teach(work: Any) -> Any:
         return work()
     except ConfigError as error:
         _usage(str(error))
-    except SageError as error:
-        Console(stderr=True).print(f"[red]sage: {error.reason.value}:[/] {error}", highlight=False)
+    except (SageError, CatalogError) as error:
+        say(f"sage: {error.reason.value}:", error)
+        raise typer.Exit(MANY_FAILED) from error
+    except KeyboardInterrupt as stop:
+        say("sage:", "interrupted. What has its verdict keeps it; the same command goes on.")
+        raise typer.Exit(INTERRUPTED) from stop
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
+            raise
+        say("sage:", in_words(error))
         raise typer.Exit(MANY_FAILED) from error
 
 
 def _usage(message: str) -> NoReturn:
-    Console(stderr=True).print(f"[red]sage:[/] {message}", highlight=False, soft_wrap=True)
+    say("sage:", message)
     raise typer.Exit(WRONG_USAGE)
 
 

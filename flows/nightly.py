@@ -12,7 +12,9 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows._stage import StageSummary, describe, run_name
+from data_catalog import LeaseHeld, LeaseLost
+from flows._progress import in_words
+from flows._stage import StageSummary, courtesy, describe, run_name
 from flows.acquire import acquire
 from flows.adapt import adapt
 from flows.assemble import assemble
@@ -57,8 +59,8 @@ def nightly(
         items: only these items (ids).
     """
     config = config or SageConfig()
-    summaries = []
-    for stage in stages or list(Stage):
+    summaries: list[StageSummary] = []
+    for stage in list(Stage) if stages is None else stages:
         arguments: dict[str, Any] = {
             "workspace": workspace,
             "config": config,
@@ -67,8 +69,12 @@ def nightly(
         }
         if stage is Stage.ACQUIRE:
             arguments["sources"] = sources or []
-        summaries.append(_run_stage(stage, arguments))
-    _tell_the_ui(workspace, summaries)
+        summary, goes_on = _run_stage(stage, arguments)
+        summaries.append(summary)
+        if not goes_on:
+            break
+    with courtesy("report"):
+        _tell_the_ui(workspace, summaries)
     if all(s.within(config.run.max_failed_share) for s in summaries):
         return Completed(message="every item has a verdict", data=summaries)
     return Failed(message=_what_went_wrong(summaries, config), data=summaries)
@@ -84,16 +90,23 @@ def _tell_the_ui(workspace: str, summaries: Sequence[StageSummary]) -> None:
     create_link_artifact(link, link_text="Report", key="report")
 
 
-def _run_stage(stage: Stage, arguments: dict[str, Any]) -> StageSummary:
-    state: State[Any] = FLOWS[stage](**arguments, return_state=True)
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, StageSummary):
-        return result
-    problem = f"{type(result).__name__}: {result}" if result is not None else str(state.message)
-    return StageSummary(stage=stage.value, broken=[problem])
+def _run_stage(stage: Stage, arguments: dict[str, Any]) -> tuple[StageSummary, bool]:
+    """How the stage ended, and whether the next may begin: not beside another runner of this workspace."""
+    try:
+        state: State[Any] = FLOWS[stage](**arguments, return_state=True)
+        result = state.result(raise_on_failure=False)
+        if isinstance(result, StageSummary):
+            return result, True
+        problem = in_words(result) if result is not None else str(state.message)
+    except Exception as error:  # noqa: BLE001  (Prefect's server may be what fails)
+        result, problem = error, in_words(error)
+    goes_on = not isinstance(result, LeaseHeld | LeaseLost)
+    return StageSummary(stage=stage.value, broken=[problem]), goes_on
 
 
 def _what_went_wrong(summaries: Sequence[StageSummary], config: SageConfig) -> str:
     limit = config.run.max_failed_share
-    bad = [describe(s) for s in summaries if not s.within(limit)]
-    return f"more failed than run.max_failed_share = {limit:g} allows: {'; '.join(bad)}"
+    bad = "; ".join(describe(s) for s in summaries if not s.within(limit))
+    if any(s.broken for s in summaries):
+        return f"not every item has a verdict, run again: {bad}"
+    return f"more failed than run.max_failed_share = {limit:g} allows: {bad}"

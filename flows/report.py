@@ -36,14 +36,15 @@ _STAGES = list(Stage)
 def write_report(workspace: Path, out: Path | None = None) -> Path:
     """Write the report of a workspace and return where it is.
 
-    Without ``out`` it goes to ``reports/latest/index.html`` in the workspace. Either way the file appears
-    whole: who has the old one open keeps it until they load it again.
+    Without ``out`` it goes to ``reports/latest/index.html`` in the workspace; in a folder it is
+    ``index.html``. It appears whole: who has the old one open keeps it until they load it again.
     """
     ws = Workspace.open(workspace, create=False)
-    page = render_html(collect(ws)).encode()
+    page = render_html(collect(ws)).encode(errors="backslashreplace")
     if out is None:
         ws.store.write_bytes(LATEST, page)
         return ws.store.path(LATEST)
+    out = out / "index.html" if out.is_dir() else out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     partial.write_bytes(page)

@@ -96,7 +96,9 @@ def _unreadable(file: Path, error: MediaError | SandboxError) -> Judgement:
     kind = _other_kind(file) if error.reason is Reason.UNREADABLE else None
     if kind is not None:
         return Judgement.reject(Reason.NOT_VIDEO, f"this is {kind}, not a video")
-    return verdict_of(error.reason, str(error), retryable=error.retryable)
+    # What the copy is called here says nothing to whoever named the source.
+    message = str(error).replace(file.name, "the file", 1)
+    return verdict_of(error.reason, message, retryable=error.retryable)
 
 
 def _cut(facts: Probe) -> _Fault:

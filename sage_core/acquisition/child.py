@@ -15,6 +15,7 @@ from typing import Any
 from sage_core.acquisition.failures import Failure, describe
 from sage_core.acquisition.guard import Watch, set_guard
 from sage_core.acquisition.hosts import HostGuard
+from sage_core.acquisition.sources import spelled
 from sage_core.types import Reason
 
 _KEPT = (
@@ -261,6 +262,6 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept(info: dict[str, Any]) -> dict[str, Any]:
-    """The facts about a video that are worth keeping; texts are cut to 500 characters."""
+    """The facts about a video that are worth keeping; texts in UTF-8, cut to 500 characters."""
     facts = {key: info[key] for key in _KEPT if info.get(key) is not None}
-    return {k: v[:500] if isinstance(v, str) else v for k, v in facts.items()}
+    return {k: spelled(v[:500]) if isinstance(v, str) else v for k, v in facts.items()}

@@ -14,7 +14,7 @@ from typing import Any
 from sage_core.acquisition.check import check_images, check_video, verdict_of
 from sage_core.acquisition.fetch import fetch_url
 from sage_core.acquisition.hosts import HostGate
-from sage_core.acquisition.sources import SourceItem, SourceKind, image_files
+from sage_core.acquisition.sources import SourceItem, SourceKind, image_files, spelled
 from sage_core.config.acquire import AcquireConfig
 from sage_core.errors import SageError, SourceError
 from sage_core.types import Judgement, Reason, Verdict
@@ -52,7 +52,7 @@ def fetch_key(source: SourceItem, config: AcquireConfig) -> str:
         wanted.append(str(config.max_height_px))
     else:
         wanted.append(source.input_hash)
-    return hashlib.sha256("\n".join(wanted).encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:16]
 
 
 def obtain(
@@ -113,7 +113,7 @@ def _from_network(
 
 
 def _from_file(source: SourceItem, target: Path, config: AcquireConfig) -> Obtained:
-    original = Path(source.location)
+    original = source.path
     try:
         size = original.stat().st_size
         if size > config.max_file_mb * 2**20:
@@ -124,14 +124,14 @@ def _from_file(source: SourceItem, target: Path, config: AcquireConfig) -> Obtai
     except OSError as error:
         raise _unreadable(source, error) from error
     judgement, facts = check_video(copy, config)
-    return _kept(source, judgement, facts, copy, target, {"file_name": original.name})
+    return _kept(source, judgement, facts, copy, target, {"file_name": spelled(original.name)})
 
 
 def _from_images(source: SourceItem, target: Path, config: AcquireConfig) -> Obtained:
     folder = target / IMAGES
     folder.mkdir()
     try:
-        originals = image_files(Path(source.location))
+        originals = image_files(source.path)
         for original, name in zip(originals, _safe_names(originals), strict=True):
             _copy(original, folder / name, link=False)
     except OSError as error:

@@ -9,7 +9,7 @@ RealEstate10K's camera files, whose time stamps become the item's sections.
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from sage_core.acquisition.fetch import Entry
 from sage_core.acquisition.lists import LIST_SUFFIXES, Listed, is_camera_file, read_list
-from sage_core.errors import SourceError
+from sage_core.errors import SageError, SourceError
 from sage_core.types import Reason
 
 VIDEO_SUFFIXES = frozenset(
@@ -34,6 +34,9 @@ _IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8", "rgb")
 """From the finest: DL3DV and COLMAP data sets keep the same photos at several sizes."""
 _YOUTUBE = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "music.youtube.com"))
 _NESTED_LISTS = 3
+
+_BYTE = re.compile("[\udc80-\udcff]")
+_SPELLED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 Section = tuple[float, float]
 """Start and end of a part to use, in seconds."""
@@ -56,7 +59,7 @@ class SourceItem:
         item: id, safe as a file name: "v" and 16 hex digits over the canonical location.
         source: what the user gave; for parts of a folder, list or playlist, the part's path or URL.
         kind: what it is.
-        location: canonical URL or absolute path.
+        location: canonical URL or absolute path, :func:`spelled`.
         sections: parts to use, sorted, in seconds; empty for the whole.
         title: what the playlist calls it.
         problem, reason: for kind ``bad``, why it cannot be acquired.
@@ -72,10 +75,15 @@ class SourceItem:
     reason: Reason | None = None
 
     @property
+    def path(self) -> Path:
+        """The local file or folder."""
+        return _named(Path(self.location))
+
+    @property
     def input_hash(self) -> str:
         """Sixteen hex digits that change when a local file or the sections do."""
         state: list[Any] = [self.location, self.sections]
-        path = Path(self.location)
+        path = self.path
         if self.kind in (SourceKind.FILE, SourceKind.IMAGES) and path.exists():
             files = [path] if path.is_file() else image_files(path)
             state += [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
@@ -130,6 +138,18 @@ def canonical_url(url: str) -> str:
     return urlunsplit((parts.scheme.lower(), full, parts.path or "/", parts.query, ""))
 
 
+def spelled(text: str) -> str:
+    r"""The text in UTF-8; an odd byte of a file name is spelled ``\xe9``, and the file still found so."""
+    text = _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) & 0xFF:02x}", text)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _named(path: Path) -> Path:
+    """The path, or the one with the bytes that :func:`spelled` wrote out, if only that is there."""
+    raw = _SPELLED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), str(path))
+    return path if raw == str(path) or path.exists() else Path(raw)
+
+
 def _expand(
     text: str, source: str, base: Path, list_url: ListUrl, depth: int
 ) -> Iterator[SourceItem]:
@@ -137,7 +157,7 @@ def _expand(
     if "://" in text:
         yield from _expand_url(text, source, list_url)
         return
-    path = base / Path(text).expanduser()
+    path = _named(base / Path(text).expanduser())
     try:
         if not text or not path.exists():
             yield _bad(
@@ -173,7 +193,7 @@ def _expand_url(url: str, source: str, list_url: ListUrl) -> Iterator[SourceItem
         yield _bad(source, canonical, f"the list {source} holds no video", Reason.NOT_VIDEO)
     for entry in entries or []:
         for found in _entry_items(entry, source):
-            yield replace(found, title=entry.title or "")
+            yield replace(found, title=spelled(entry.title or ""))
 
 
 def _entry_items(entry: Entry, source: str) -> Iterator[SourceItem]:
@@ -188,7 +208,7 @@ def _entry_items(entry: Entry, source: str) -> Iterator[SourceItem]:
 def _listed(url: str, list_url: ListUrl) -> list[Entry] | None:
     try:
         return list_url(url)
-    except SourceError:
+    except (SageError, OSError):
         return None
 
 
@@ -269,19 +289,19 @@ def _expand_entry(entry: Listed, base: Path, list_url: ListUrl, depth: int) -> I
 
 
 def _item(kind: SourceKind, source: str, location: str) -> SourceItem:
-    return SourceItem(item_id(location), source, kind, location)
+    return SourceItem(item_id(location), spelled(source), kind, spelled(location))
 
 
 def item_id(location: str) -> str:
     """Id of the item at a canonical URL or absolute path."""
-    return "v" + hashlib.sha256(os.fsencode(location)).hexdigest()[:16]
+    return "v" + hashlib.sha256(spelled(location).encode()).hexdigest()[:16]
 
 
 def _bad(
     source: str, location: str, problem: str, reason: Reason = Reason.BAD_SOURCE
 ) -> SourceItem:
     item = _item(SourceKind.BAD, source, location)
-    return replace(item, problem=problem, reason=reason)
+    return replace(item, problem=spelled(problem), reason=reason)
 
 
 def _joined(first: SourceItem, again: SourceItem) -> SourceItem:

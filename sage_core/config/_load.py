@@ -55,6 +55,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"cannot read the settings file {path}: {error.strerror}. "
             f"Give a path, or one of the presets {', '.join(PRESETS)}"
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the settings file {path} is no UTF-8 text, so no YAML") from error
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def write_sheet(
     if not blocks:
         shown = _spread(sorted(times_s))
         blocks = [_block(_caption("", curation.judgement), _RED, shown, thumbnails, times_s)]
-    cv2.imwrite(str(path), np.vstack(blocks), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    done, jpeg = cv2.imencode(".jpg", np.vstack(blocks), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert done
+    path.write_bytes(jpeg.tobytes())  # says when the disk is full, which imwrite would not
 
 
 def _clip_block(clip: ClipVerdict, thumbnails: Thumbnails, times_s: dict[int, float]) -> Picture:

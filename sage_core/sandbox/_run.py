@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from sage_core.types import Reason
 
 _POLL_S = 0.05
 _LOG_TAIL_BYTES = 8_000
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _CHILD = "sage_core.sandbox._child"
 
 
@@ -199,13 +201,19 @@ def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str
 def _tail(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
-    return log.read().decode(errors="replace").strip()
+    text = log.read().decode(errors="replace").strip()
+    return _ADDRESS.sub("", text)  # differs from run to run, and a verdict must not
 
 
 def _died(what: str, status: int, log: str) -> SandboxError:
     if status in (-signal.SIGXCPU, -signal.SIGXFSZ):
         reason = Reason.TIME_LIMIT if status == -signal.SIGXCPU else Reason.TOO_LARGE
         return SandboxError(f"{what} hit its limit of {reason.value}. {log}", reason=reason)
+    if "No space left on device" in log or "Disk quota exceeded" in log:
+        message = f"{what} found the disk full: free some space and run again. {log}"
+        return SandboxError(message, reason=Reason.DISK_FULL, retryable=True)
+    if status == -signal.SIGABRT and "bad_alloc" in log:
+        return SandboxError(f"{what} got no more memory. {log}", reason=Reason.MEMORY_LIMIT)
     if status < 0:
         name = signal.Signals(-status).name
         return SandboxError(f"{what} died of {name}. {log}", reason=Reason.CRASHED)

@@ -62,8 +62,9 @@ def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, see
     with clock.of("decode"):
         for frame in read_frames(media, frames, RECIPES[config.recipe].long_side_px, clip.crop):
             path = images / frame_name(frame.index)
-            if not cv2.imwrite(str(path), frame.image[..., ::-1], _JPEG):
-                raise OSError(f"could not write {path}")
+            done, jpeg = cv2.imencode(".jpg", frame.image[..., ::-1], _JPEG)
+            assert done
+            path.write_bytes(jpeg.tobytes())  # says when the disk is full, which imwrite would not
     cameras = [CameraGroup([frame_name(frame) for frame in clip.key_frames])]
     if not clip.ordered:
         cameras = camera_groups(media, clip.key_frames, images)

@@ -118,7 +118,7 @@ def _refusal(file: Path, log: str, header: Mp4Header | None) -> MediaError:
             + ("" if header.has_index else ", and with them the index of frames"),
             reason=Reason.TRUNCATED,
         )
-    said = [line for line in log.splitlines() if line.strip()][-3:]
+    said = [line for line in log.splitlines() if line.strip() and str(file) not in line][-2:]
     return MediaError(f"{file.name} is no video that ffmpeg can read: {' | '.join(said)}")
 
 
