@@ -33,7 +33,7 @@ def load_config(
     Raises:
         ConfigError: an unknown key (with the nearest right one), a value out of bounds, bad YAML.
     """
-    if file is not None and str(file) in PRESETS and not Path(file).exists():
+    if file is not None and str(file) in PRESETS and not Path(file).is_file():
         preset, file = str(file), None
     layer = _read_yaml(Path(file)) if file is not None else {}
     preset = preset or layer.get("preset")
