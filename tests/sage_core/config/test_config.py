@@ -70,3 +70,9 @@ def test_a_threshold_changes_its_own_stage_only():
 def test_bad_overrides_are_named(text):
     with pytest.raises(ConfigError):
         load_config(overrides=[text])
+
+
+def test_a_folder_of_a_presets_name_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert load_config("demo").preset == "demo"
