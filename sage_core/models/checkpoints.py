@@ -110,7 +110,7 @@ def save_model(
 
 
 def _sort_metadata(path: Path) -> None:
-    """safetensors writes metadata in random order; sorted, equal weights are equal files."""
+    """Safetensors writes metadata in random order; sorted, equal weights are equal files."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
