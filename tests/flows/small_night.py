@@ -1,5 +1,8 @@
 """A night small enough for a test: two films, a tiny model with random weights, every stage for real."""
 
+import sys
+from pathlib import Path
+
 import torch
 import yaml
 
@@ -8,6 +11,7 @@ from sage_core.world import build_scene, camera_path
 from sage_core.world.videos import Shot, write_shots
 
 FPS, SECONDS = 15, 5
+PYTHON_BIN = Path(sys.executable).parent
 
 
 def write_films(folder):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PYTHON_BIN
-from small_night import write_films, write_settings
+from small_night import PYTHON_BIN, write_films, write_settings
 
 from data_catalog import Workspace, canonical
 from sage_core.types import Stage
