@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def compare(job: Comparison) -> dict[str, Any]:
     job.out.mkdir(parents=True, exist_ok=True)
     pictures: list[dict[str, str]] = []
     report = {
-        "models": job.models,
+        "models": {name: _identified(weights) for name, weights in job.models.items()},
         "image_px": size,
         "seed": job.seed,
         "sets": [_labelled(models, tests, size, job, pictures) for tests in sets],
@@ -166,6 +167,16 @@ def _better(first: list[dict[str, float]], last: list[dict[str, float]], metric:
     sign = -1 if metric in LOWER_IS_BETTER else 1
     gains = [sign * (b[metric] - a[metric]) for a, b in zip(first, last, strict=True)]
     return float(np.mean([gain > 0 for gain in gains]))
+
+
+def _identified(weights: str) -> str:
+    """Weights by name and content, not by where they lie: equal evaluations leave equal files."""
+    path = Path(weights)
+    if not path.is_file():
+        return weights
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{path.parent.name}/{path.name} (sha256 {digest[:16]})"
 
 
 def _common_size(models: dict[str, MVDust3r]) -> int:
