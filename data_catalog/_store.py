@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from sage_core.types import Artifact
 
 RESERVED = ("catalog", "workspace.json")
 SCRATCH = "scratch"
+_KEPT_FREE_BYTES = 4 << 20
+"""Room that no artifact gets: verdicts, one of them that the disk is full, must find some till the end."""
 
 
 class Store:
@@ -80,6 +83,8 @@ class Store:
             else:
                 _copy(source, staged)
             artifact = self._settle(staged, relative)
+            if shutil.disk_usage(self.root).free < _KEPT_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             _files.swap_in(staged, target, area / "old")
         return artifact

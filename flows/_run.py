@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
 
-_NO_ROOM_BYTES = 1 << 20
+_NO_ROOM_BYTES = 5 << 20
 
 
 def run_in_workspace(
@@ -28,7 +29,9 @@ def run_in_workspace(
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
     # What happens is told here; Prefect's own words, with tracebacks, are in its UI.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    for name in ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL"):
+        os.environ.setdefault(name, "CRITICAL")
+    logging.raiseExceptions = False
     with prefect_api(workspace) as url:
         console.print(f"[dim]watch it at {url}[/]")
         # Prefect reads its settings when it is imported, so only now.
@@ -72,7 +75,10 @@ def _conclude(workspace: Path, state: Any) -> bool:
     if not good:
         say("sage:", message)
         if _is_full(workspace):
-            say("sage:", f"the disk of {workspace} is full: free some space and run again")
+            say(
+                "sage:",
+                f"the disk of {workspace} is full: free some space and run again with --retry failed",
+            )
     return good
 
 

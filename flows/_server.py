@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from sage_core.sandbox import tied_to_parent
 
 _HEALTHY_WITHIN_S = 180
 _LAST_WORDS_S = 10
+_ROOM_BYTES = 64 << 20
+_IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
 
 
 def prepare_environment(workspace: Path) -> None:
@@ -83,6 +86,13 @@ def prefect_api(workspace: Path, *, host: str = "127.0.0.1", port: int = 0) -> I
 def _own_server(workspace: Path, host: str, port: int) -> Iterator[str]:
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
+    database = {}
+    if (
+        shutil.disk_usage(home).free < _ROOM_BYTES
+        and "PREFECT_API_DATABASE_CONNECTION_URL" not in os.environ
+    ):
+        # The verdicts need what room there is; the server's history of this one run is forgotten.
+        database = {"PREFECT_API_DATABASE_CONNECTION_URL": _IN_MEMORY}
     port = port or _free_port(host)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
     log_path = home / "server.log"
@@ -92,7 +102,12 @@ def _own_server(workspace: Path, host: str, port: int) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PREFECT_UI_API_URL": f"{url}/api", "PREFECT__SERVER_FINAL": "1"},
+            env={
+                **os.environ,
+                **database,
+                "PREFECT_UI_API_URL": f"{url}/api",
+                "PREFECT__SERVER_FINAL": "1",
+            },
             # Ctrl-C is for us alone: flows still have to tell it that they were interrupted.
             start_new_session=True,
         )
@@ -142,10 +157,9 @@ def _wait_until_healthy(api: str, server: subprocess.Popen[bytes], log: Path) ->
     deadline = time.monotonic() + _HEALTHY_WITHIN_S
     while not _healthy(api):
         if server.poll() is not None or time.monotonic() > deadline:
-            raise SageError(
-                f"the Prefect server at {api} did not come up within {_HEALTHY_WITHIN_S} s: "
-                f"read {log}"
-            )
+            ended = server.poll() is not None
+            how = "ended" if ended else f"did not come up within {_HEALTHY_WITHIN_S} s"
+            raise SageError(f"the Prefect server at {api} {how}: read {log}")
         time.sleep(0.25)
 
 

@@ -78,3 +78,8 @@ class ConfigError(SageError):
     """Settings that are unknown, out of bounds or contradictory."""
 
     reason = Reason.BAD_CONFIG
+
+
+def disk_full(what: str) -> str:
+    """The words for a child process that met a full disk."""
+    return f"{what} found the disk full: free some space and run again with --retry failed"

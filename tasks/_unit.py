@@ -153,7 +153,10 @@ def _attempt(item: str, stage: Stage, work: Callable[[], Outcome]) -> Outcome:
         return Outcome(error.judgement())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"{stage.value} of {item}: the disk is full; free some space and run again"
+            message = (
+                f"{stage.value} of {item}: the disk is full (its last 4 MiB are kept for verdicts); "
+                "free some space and run again with --retry failed"
+            )
             return Outcome(Judgement.fail(Reason.DISK_FULL, message, retryable=True))
         return _unforeseen(item, stage, error)
     except Exception as error:  # noqa: BLE001  (one bad item never ends a run)

@@ -84,7 +84,7 @@ def _by_disk(causes: list[BaseException]) -> _Class | None:
     codes = (errno.ENOSPC, errno.EDQUOT)
     full = any(isinstance(c, OSError) and c.errno in codes for c in causes)
     full = full or any("[Errno 28]" in str(c) for c in causes)
-    advice = "The disk is full: free some space and run again."
+    advice = "The disk is full: free some space and run again with --retry failed."
     return (Reason.DISK_FULL, True, False, advice) if full else None
 
 

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sage_core.errors import SageError
+from sage_core.errors import SageError, disk_full
 from sage_core.types import Reason
 
 
@@ -56,8 +56,9 @@ def _call(request: Path, reply: Path) -> int:
     except Exception as error:  # noqa: BLE001  (whatever it is, the parent hears of it)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = Reason.DISK_FULL if full else Reason.INTERNAL_ERROR
+        message = disk_full(wanted["function"]) if full else f"{type(error).__name__}: {error}"
         traceback.print_exc()
-        answer = {"error": _described(error, f"{type(error).__name__}: {error}", reason, full)}
+        answer = {"error": _described(error, message, reason, full)}
     partial = reply.with_suffix(".partial")
     partial.write_text(json.dumps(answer))
     partial.rename(reply)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sage_core.errors import MediaError, SageError, SandboxError
+from sage_core.errors import MediaError, SageError, SandboxError, disk_full
 from sage_core.types import Reason
 
 _POLL_S = 0.05
 _LOG_TAIL_BYTES = 8_000
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _CHILD = "sage_core.sandbox._child"
 
@@ -201,17 +202,17 @@ def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str
 def _tail(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
-    text = log.read().decode(errors="replace").strip()
-    return _ADDRESS.sub("", text)  # differs from run to run, and a verdict must not
+    text = log.read().decode(errors="replace")
+    # A verdict's words are the same each time: no addresses, no stack with process ids.
+    return _ADDRESS.sub("", text.partition("*** Aborted at ")[0]).strip()
 
 
 def _died(what: str, status: int, log: str) -> SandboxError:
     if status in (-signal.SIGXCPU, -signal.SIGXFSZ):
         reason = Reason.TIME_LIMIT if status == -signal.SIGXCPU else Reason.TOO_LARGE
         return SandboxError(f"{what} hit its limit of {reason.value}. {log}", reason=reason)
-    if "No space left on device" in log or "Disk quota exceeded" in log:
-        message = f"{what} found the disk full: free some space and run again. {log}"
-        return SandboxError(message, reason=Reason.DISK_FULL, retryable=True)
+    if any(words in log for words in _DISK_FULL):
+        return SandboxError(disk_full(what), reason=Reason.DISK_FULL, retryable=True)
     if status == -signal.SIGABRT and "bad_alloc" in log:
         return SandboxError(f"{what} got no more memory. {log}", reason=Reason.MEMORY_LIMIT)
     if status < 0:

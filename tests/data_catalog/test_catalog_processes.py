@@ -311,6 +311,6 @@ def test_a_full_disk_leaves_nothing_behind_and_still_gets_its_verdict(tmp_path: 
         ["unshare", "-rm", "mount", "-t", "tmpfs", "none", mount], check=False
     ).returncode:
         pytest.skip("this system lets no user mount a small tmpfs")
-    command = 'mount -t tmpfs -o size=3m none "$1" && exec "$2" "$3" "$1" "$4"'
+    command = 'mount -t tmpfs -o size=7m none "$1" && exec "$2" "$3" "$1" "$4"'
     arguments = [mount, sys.executable, script, source]
     subprocess.run(["unshare", "-rm", "sh", "-c", command, "sh", *arguments], check=True)
