@@ -157,7 +157,7 @@ def _expand(
     if "://" in text:
         yield from _expand_url(text, source, list_url)
         return
-    path = _named(base / Path(text).expanduser())
+    path = _named(base / _from_home(text))
     try:
         if not text or not path.exists():
             yield _bad(
@@ -173,6 +173,14 @@ def _expand(
             yield _bad(source, str(path), f"{source!r} is no regular file")
     except OSError as error:
         yield _bad(source, str(path), f"{source!r} cannot be read: {error.strerror}")
+
+
+def _from_home(text: str) -> Path:
+    """The path, with ``~`` and ``~user`` replaced; a user that is not there stands for itself."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _expand_url(url: str, source: str, list_url: ListUrl) -> Iterator[SourceItem]:

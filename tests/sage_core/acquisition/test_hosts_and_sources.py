@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sage_core.acquisition.child import _Fetch, _Listing
@@ -175,6 +175,8 @@ def test_one_video_has_one_spelling():
 
 
 @given(st.text())
+@example("~0")
+@example("~nobody_of_this_name/x.mp4")
 def test_any_string_is_an_item(text):
     items = expand([text], alone)
     assert items
