@@ -157,8 +157,9 @@ def _expand(
     if "://" in text:
         yield from _expand_url(text, source, list_url)
         return
-    path = _named(base / _from_home(text))
+    path = base / _from_home(text)
     try:
+        path = _named(path)
         if not text or not path.exists():
             yield _bad(
                 source, str(path), f"{source!r} is neither a URL nor a path that exists here"
