@@ -13,7 +13,7 @@ from flows._progress import console, in_words, literal, say
 from flows._server import prefect_api
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
-from sage_core.types import Stage
+from sage_core.types import Reason, Stage
 from tasks._plan import Retry
 
 _NO_ROOM_BYTES = 5 << 20
@@ -57,29 +57,30 @@ def run_in_workspace(
 
 def _conclude(workspace: Path, state: Any) -> bool:
     """Print how the night ended; True if it ended well."""
-    if isinstance(state, Exception):
-        summaries, good, message = None, False, f"Prefect broke off: {in_words(state)}"
-    else:
-        summaries, good = state.result(raise_on_failure=False), bool(state.is_completed())
-        message = str(state.message)
-    if isinstance(summaries, list):
-        nothing = all(not s.judged and not s.broken for s in summaries)
-        console.print("[bold]nothing to do:[/] every item has its verdict" if nothing else "")
-        for summary in summaries:
-            for line in summary.broken:
-                say(f"{summary.stage}:", line)
+    summaries, good, message = _ending(state)
+    for summary in summaries:
+        for line in summary.broken:
+            say(f"{summary.stage}:", line)
+    if summaries and all(not s.judged and not s.broken for s in summaries):
+        console.print("[bold]nothing to do:[/] every item has its verdict")
     _show.status(workspace, as_json=False)
     report = workspace / "reports/latest/index.html"
     if report.exists():
         console.print("[bold]report[/]", literal(report), soft_wrap=True)
     if not good:
         say("sage:", message)
-        if _is_full(workspace):
-            say(
-                "sage:",
-                f"the disk of {workspace} is full: free some space and run again with --retry failed",
-            )
+    if any(Reason.DISK_FULL in s.reasons for s in summaries) or _is_full(workspace):
+        say("sage:", f"the disk of {workspace} is full: free some space, then --retry failed")
     return good
+
+
+def _ending(state: Any) -> tuple[list[Any], bool, str]:
+    """Stages' summaries, whether all went well, and the night's message."""
+    if isinstance(state, Exception):
+        return [], False, f"Prefect broke off: {in_words(state)}"
+    summaries = state.result(raise_on_failure=False)
+    known = summaries if isinstance(summaries, list) else []
+    return known, bool(state.is_completed()), str(state.message)
 
 
 def _is_full(workspace: Path) -> bool:

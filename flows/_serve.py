@@ -9,6 +9,7 @@ from typing import Any
 from flows._http import served
 from flows._progress import console
 from flows._server import prefect_api
+from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
 
 
@@ -34,7 +35,7 @@ def serve_deployments(
             flow.to_deployment(name=stage.value, parameters=common, entrypoint_type=kind)
             for stage, flow in FLOWS.items()
         ]
-        nightly_parameters = {**common, "sources": sources}
+        nightly_parameters = {**common, "sources": [spelled(source) for source in sources]}
         schedule = Cron(cron, timezone=timezone)
         deployments.append(
             nightly.to_deployment(

@@ -174,9 +174,7 @@ def serve(
 
     settings = _config(config, set_)
     _teach(
-        lambda: serve_deployments(
-            workspace.resolve(), sources or [], settings, cron, timezone, port
-        )
+        lambda: serve_deployments(_opened(workspace), sources or [], settings, cron, timezone, port)
     )
 
 
