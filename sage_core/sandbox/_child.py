@@ -19,10 +19,11 @@ from sage_core.types import Reason
 
 
 def main(argv: list[str]) -> int:
-    _die_with_parent()
-    if argv[0] == "call":
-        return _call(Path(argv[1]), Path(argv[2]))
-    return _become(argv[argv.index("--") + 1 :], cpu_s=int(argv[1]), file_mb=int(argv[2]))
+    """``PARENT call REQUEST REPLY`` or ``PARENT exec CPU_S FILE_MB -- COMMAND…``."""
+    _die_with(int(argv[0]))
+    if argv[1] == "call":
+        return _call(Path(argv[2]), Path(argv[3]))
+    return _become(argv[argv.index("--") + 1 :], cpu_s=int(argv[2]), file_mb=int(argv[3]))
 
 
 def _become(command: list[str], *, cpu_s: int, file_mb: int) -> NoReturn:
@@ -33,12 +34,15 @@ def _become(command: list[str], *, cpu_s: int, file_mb: int) -> NoReturn:
     os.execvp(command[0], command)  # noqa: S606  (a list, never a shell string)
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, so that ``kill -9`` leaves no orphans."""
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies, so that ``kill -9`` leaves no orphans.
+
+    The parent's number is told, not guessed: in a container SAGE itself may be process 1.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != parent:  # it died before the request
             os._exit(1)
 
 

@@ -81,7 +81,7 @@ def call(function: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
     with tempfile.TemporaryDirectory(prefix="sage-call-") as folder:
         request, reply = Path(folder, "request.json"), Path(folder, "reply.json")
         request.write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
-        argv = [sys.executable, "-m", _CHILD, "call", str(request), str(reply)]
+        argv = [*_child(), "call", str(request), str(reply)]
         status, log = _watch(argv, limits, what=function)
         if not reply.exists():
             raise _died(function, status, log)
@@ -98,7 +98,7 @@ def run(argv: Sequence[str], limits: Limits, *, env: Mapping[str, str] | None = 
         SandboxError: time or memory limit, death by a signal, or an exit status other than 0; the
             message holds the end of the log.
     """
-    wrapped = [sys.executable, "-m", _CHILD, "exec", *_rlimit_flags(limits), "--", *argv]
+    wrapped = [*_child(), "exec", *_rlimit_flags(limits), "--", *argv]
     status, log = _watch(wrapped, limits, what=Path(argv[0]).name, env=env)
     if status != 0:
         raise _died(Path(argv[0]).name, status, log)
@@ -107,7 +107,11 @@ def run(argv: Sequence[str], limits: Limits, *, env: Mapping[str, str] | None = 
 
 def tied_to_parent(argv: Sequence[str]) -> list[str]:
     """The command line that runs a program which is killed when the process that started it dies."""
-    return [sys.executable, "-m", _CHILD, "exec", "0", "0", "--", *argv]
+    return [*_child(), "exec", "0", "0", "--", *argv]
+
+
+def _child() -> list[str]:
+    return [sys.executable, "-m", _CHILD, str(os.getpid())]
 
 
 def _rlimit_flags(limits: Limits) -> list[str]:

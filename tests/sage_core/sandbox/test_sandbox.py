@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,3 +97,17 @@ def test_children_die_with_a_killed_parent(tmp_path):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.05)
+
+
+def test_process_1_of_a_container_has_children_too():
+    alone = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("needs unshare and namespaces, to be process 1 somewhere")
+    code = (
+        "import os; from sage_core.sandbox import Limits, call\n"
+        "print(os.getpid(), call('sandbox_children:double', {'value': 21}, Limits(wall_s=60)))"
+    )
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "1 {'value': 42}", done.stderr
