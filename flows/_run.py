@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,6 @@ def run_in_workspace(
     items: list[str] | None,
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
-    # What happens is told here; Prefect's own words, with tracebacks, are in its UI.
-    for name in ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_INTERNAL_LEVEL"):
-        os.environ.setdefault(name, "CRITICAL")
     logging.raiseExceptions = False
     with prefect_api(workspace) as url:
         console.print(f"[dim]watch it at {url}[/]")
@@ -78,7 +74,10 @@ def _ending(state: Any) -> tuple[list[Any], bool, str]:
     """Stages' summaries, whether all went well, and the night's message."""
     if isinstance(state, Exception):
         return [], False, f"Prefect broke off: {in_words(state)}"
-    summaries = state.result(raise_on_failure=False)
+    from flows._stage import StagesFailedError
+
+    result = state.result(raise_on_failure=False)
+    summaries = result.summaries if isinstance(result, StagesFailedError) else result
     known = summaries if isinstance(summaries, list) else []
     return known, bool(state.is_completed()), str(state.message)
 

@@ -37,7 +37,9 @@ def prepare_environment(workspace: Path) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        # What happens is told on the console by us; Prefect's own words, with tracebacks, are in its UI.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         # Tracebacks of what was not foreseen go to the UI, beside the task run that they belong to.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "sage",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",

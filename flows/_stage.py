@@ -28,6 +28,7 @@ from prefect.tasks import Task
 from data_catalog import LeaseLost, Workspace
 from flows._progress import StageProgress, in_words, say
 from sage_core.types import Stage
+from tasks._plan import Retry
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,27 @@ class StageSummary:
         return asdict(self)
 
 
+class StagesFailedError(Exception):
+    """The result of a flow run that ends as Failed: how its stages ended, in words and figures."""
+
+    def __init__(self, message: str, summaries: Sequence[StageSummary]) -> None:
+        super().__init__(message)
+        self.summaries = list(summaries)
+
+
 def flow_run_id() -> str:
     """The id of the flow run that is under way; kept with every event."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return str(run.id) if run else "no-flow"
+
+
+def meant_by_retry(retry: Retry) -> Retry:
+    """What to do again: a flow run that is retried as a whole (the UI's button) tries what failed, too."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    again = run is not None and run.run_count > 1
+    return Retry.FAILED if again and retry is Retry.NONE else retry
 
 
 def lease_owner() -> str:
@@ -135,7 +152,7 @@ def conclude(ws: Workspace, summary: StageSummary, max_failed_share: float) -> S
     text = describe(summary)
     if summary.within(max_failed_share):
         return Completed(message=text, data=summary)
-    return Failed(message=text, data=summary)
+    return Failed(message=text, data=StagesFailedError(text, [summary]))
 
 
 def describe(summary: StageSummary) -> str:

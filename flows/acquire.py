@@ -12,6 +12,7 @@ from flows._stage import (
     conclude,
     flow_run_id,
     lease_owner,
+    meant_by_retry,
     run_name,
     summarised,
     task_runner,
@@ -40,14 +41,15 @@ def acquire(
         sources: URLs, playlists, channels, files, folders, source lists; none: with `retry`, the
             sources that the workspace knows.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+            `all` everything.
         items: only these items (ids).
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ACQUIRE.value, lease_owner()):
         gate = HostGate(config.acquire.block_after)
-        selection = Selection.of(retry, items)
+        selection = Selection.of(meant_by_retry(retry), items)
         named = find_items(workspace, sources or [], config, gate)
         chosen = [i for i in _with_known(ws, named, selection) if selection.names(i.item, None)]
         missing = [i for i in chosen if _is_wanted(ws, i, config, selection)]

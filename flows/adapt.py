@@ -12,6 +12,7 @@ from flows._stage import (
     conclude,
     flow_run_id,
     lease_owner,
+    meant_by_retry,
     run_name,
     summarised,
 )
@@ -34,13 +35,14 @@ def adapt(
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+            `all` everything.
         items: only this run (id).
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ADAPT.value, lease_owner()):
-        summary = _adapt(ws, config, Selection.of(retry, items))
+        summary = _adapt(ws, config, Selection.of(meant_by_retry(retry), items))
     return conclude(ws, summary, config.run.max_failed_share)
 
 

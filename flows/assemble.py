@@ -12,6 +12,7 @@ from flows._stage import (
     conclude,
     flow_run_id,
     lease_owner,
+    meant_by_retry,
     run_jobs,
     run_name,
 )
@@ -33,13 +34,14 @@ def assemble(
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+            `all` everything.
         items: only these clips, or the clips of these videos (ids).
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ASSEMBLE.value, lease_owner()):
-        plan = plan_assemble(ws, config, Selection.of(retry, items))
+        plan = plan_assemble(ws, config, Selection.of(meant_by_retry(retry), items))
         run = flow_run_id()
         clips = [i.item for i in plan.missing]
         jobs = [

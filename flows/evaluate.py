@@ -12,6 +12,7 @@ from flows._stage import (
     conclude,
     flow_run_id,
     lease_owner,
+    meant_by_retry,
     run_jobs,
     run_name,
 )
@@ -33,13 +34,14 @@ def evaluate(
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+            `all` everything.
         items: only these training runs (ids).
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.EVALUATE.value, lease_owner()):
-        missing, done = _plan(ws, config, Selection.of(retry, items))
+        missing, done = _plan(ws, config, Selection.of(meant_by_retry(retry), items))
         run = flow_run_id()
         jobs = [
             Job(

@@ -14,7 +14,14 @@ from prefect.states import Completed, Failed
 
 from data_catalog import LeaseHeld, LeaseLost
 from flows._progress import in_words
-from flows._stage import StageSummary, courtesy, describe, run_name
+from flows._stage import (
+    StagesFailedError,
+    StageSummary,
+    courtesy,
+    describe,
+    meant_by_retry,
+    run_name,
+)
 from flows.acquire import acquire
 from flows.adapt import adapt
 from flows.assemble import assemble
@@ -55,7 +62,8 @@ def nightly(
         sources: URLs, playlists, files, folders, source lists; none: what the workspace has.
         config: settings; the defaults are the paper's.
         stages: only these; none: all six.
-        retry: `none` does what is missing, `failed` also what failed, `all` everything.
+        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+            `all` everything.
         items: only these items (ids).
     """
     config = config or SageConfig()
@@ -64,7 +72,7 @@ def nightly(
         arguments: dict[str, Any] = {
             "workspace": workspace,
             "config": config,
-            "retry": retry,
+            "retry": meant_by_retry(retry),
             "items": items,
         }
         if stage is Stage.ACQUIRE:
@@ -77,7 +85,8 @@ def nightly(
         _tell_the_ui(workspace, summaries)
     if all(s.within(config.run.max_failed_share) for s in summaries):
         return Completed(message="every item has a verdict", data=summaries)
-    return Failed(message=_what_went_wrong(summaries, config), data=summaries)
+    message = _what_went_wrong(summaries, config)
+    return Failed(message=message, data=StagesFailedError(message, summaries))
 
 
 def _tell_the_ui(workspace: str, summaries: Sequence[StageSummary]) -> None:
@@ -97,6 +106,8 @@ def _run_stage(stage: Stage, arguments: dict[str, Any]) -> tuple[StageSummary, b
         result = state.result(raise_on_failure=False)
         if isinstance(result, StageSummary):
             return result, True
+        if isinstance(result, StagesFailedError):
+            return result.summaries[0], True
         problem = in_words(result) if result is not None else str(state.message)
     except Exception as error:  # noqa: BLE001  (Prefect's server may be what fails)
         result, problem = error, in_words(error)
