@@ -95,5 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_last_words(status: int) -> int:
+    """Flush what was printed; on a full disk let it go, since Python would exit with 120 instead."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_with_last_words(main()))
