@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +58,35 @@ class GeometryOutput:
     """[B, V, H, W] z in each view's own camera, for models that predict depth."""
 
 
+class ModelConfig(Protocol):
+    """Every width of a model; two that are equal build models with the same tensors."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a weights file keeps of it."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigError: unknown fields, or values that cannot be.
+        """
+
+
 class GeometricModel(nn.Module, ABC):
     """Base of the models: N unposed images in, pixel-aligned points in view 0's frame out."""
 
+    config: ModelConfig
+    image_size: int
+    """Longest side in pixels of the images that the weights were trained at."""
     patch_size: int
     """Image sides must be multiples of this."""
     min_views: int = 2
     licence: str = "unknown"
     """Licence of the weights, carried from checkpoint to checkpoint."""
+    kept_tensors: dict[str, Tensor] = {}  # noqa: RUF012  replaced, never mutated
+    """Tensors of the weights file that this model has no use for, by upstream's names: saving writes
+    them back. They take no part in training and stay on the CPU."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> GeometryOutput:
