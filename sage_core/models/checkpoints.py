@@ -1,9 +1,9 @@
 """Models as files: SAGE's own safetensors, with settings and licence inside, and what upstream publishes.
 
-Loading is strict: a tensor that is missing, unknown or misshapen is named, never skipped. It takes the memory of
-the weights once: tensors are copied from the mapped file, a small part at a time. They are copied, not left in
-the map, since arithmetic on memory of another alignment need not give the same bits, and since a file may be
-replaced while a run that started from it still goes on.
+Loading is strict: a tensor that is missing, unknown or misshapen is named, never skipped. It takes the
+memory of the weights once: tensors are copied from the mapped file, a small part at a time. They are copied,
+not left in the map, since arithmetic on memory of another alignment need not give the same bits, and since a
+file may be replaced while a run that started from it still goes on.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
             tensors = file.tensors({sources[name] for name in part})
             for name in part:
                 wanted[name].copy_(tensors[sources[name]])
-    model.kept_tensors = {name: file.tensors([name])[name].clone() for name in spare}
+    model.kept_tensors = {name: tensor.clone() for name, tensor in file.tensors(spare).items()}
 
 
 def _check_fit(
