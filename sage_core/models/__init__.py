@@ -8,18 +8,29 @@ from sage_core.models.checkpoints import (
     read_info,
     save_model,
 )
-from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput, ModelConfig
+from sage_core.models.interface import (
+    IMAGENET,
+    Description,
+    Gaussians,
+    GeometricModel,
+    GeometryOutput,
+    ModelConfig,
+    Normalisation,
+)
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
 from sage_core.models.registry import Architecture, model_config
 
 __all__ = [
+    "IMAGENET",
     "Architecture",
+    "Description",
     "Gaussians",
     "GeometricModel",
     "GeometryOutput",
     "MVDust3r",
     "MVDust3rConfig",
     "ModelConfig",
+    "Normalisation",
     "WeightsInfo",
     "blank_model",
     "build_model",

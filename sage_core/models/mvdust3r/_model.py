@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.errors import ConfigError
-from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput
+from sage_core.geometry import SizeRule
+from sage_core.models.interface import (
+    Description,
+    Gaussians,
+    GeometricModel,
+    GeometryOutput,
+    Normalisation,
+)
 from sage_core.models.mvdust3r._blocks import NORM_EPS, DecoderBlock, EncoderBlock, PatchEmbed
 from sage_core.models.mvdust3r._config import MVDust3rConfig
 from sage_core.models.mvdust3r._heads import GaussianHead, PointHead
@@ -62,6 +69,17 @@ class MVDust3r(GeometricModel):
         )
         if not self.mask_token.is_meta:
             initialise(self)
+
+    @property
+    def description(self) -> Description:
+        return Description(
+            size_rule=SizeRule("square", self.config.image_size, self.patch_size),
+            normalisation=Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), inside=False),
+            reference="first",
+            scale="relative",
+            conf_kind="one_plus_exp",
+            view_range=(self.min_views, 24),
+        )
 
     def group_of(self, name: str) -> str:
         return _GROUPS[name.partition(".")[0]]
