@@ -10,6 +10,7 @@ from sage_core.models.checkpoints import (
 )
 from sage_core.models.interface import (
     IMAGENET,
+    ConfidenceKind,
     Description,
     Gaussians,
     GeometricModel,
@@ -23,6 +24,7 @@ from sage_core.models.registry import Architecture, model_config
 __all__ = [
     "IMAGENET",
     "Architecture",
+    "ConfidenceKind",
     "Description",
     "Gaussians",
     "GeometricModel",
