@@ -18,7 +18,7 @@ from sage_core.errors import ConfigError, SageError
 from sage_core.evaluation.held_out import HeldOutPart, held_out_samples, score_sample
 from sage_core.evaluation.labelled import TestSet, predict, score_set, summary, test_sets
 from sage_core.evaluation.pictures import cloud_sheet, render_sheet, save, tuple_sheet
-from sage_core.models import MVDust3r, load_model
+from sage_core.models import GeometricModel, load_model
 from sage_core.types import Reason
 
 LOWER_IS_BETTER = frozenset(
@@ -100,7 +100,7 @@ def compare(job: Comparison) -> dict[str, Any]:
 
 
 def _labelled(
-    models: dict[str, MVDust3r],
+    models: dict[str, GeometricModel],
     tests: TestSet,
     size: int,
     job: Comparison,
@@ -124,7 +124,7 @@ def _labelled(
 
 
 def _held_out(
-    models: dict[str, MVDust3r], size: int, job: Comparison, pictures: list[dict[str, str]]
+    models: dict[str, GeometricModel], size: int, job: Comparison, pictures: list[dict[str, str]]
 ) -> dict[str, Any]:
     samples = held_out_samples(
         job.held_out, job.sampling, job.config.held_out_samples, size, job.seed
@@ -179,8 +179,8 @@ def _identified(weights: str) -> str:
     return f"{path.parent.name}/{path.name} (sha256 {digest[:16]})"
 
 
-def _common_size(models: dict[str, MVDust3r]) -> int:
-    sizes = {name: model.config.image_size for name, model in models.items()}
+def _common_size(models: dict[str, GeometricModel]) -> int:
+    sizes = {name: model.image_size for name, model in models.items()}
     if len(set(sizes.values())) != 1:
         raise ConfigError(
             f"models of different image size cannot be compared tuple by tuple: {sizes}"

@@ -21,11 +21,14 @@ from sage_core.geometry.poses import (
     umeyama,
     unproject,
 )
+from sage_core.geometry.sizes import SizeKind, SizeRule
 
 __all__ = [
     "Camera",
     "PixelMap",
     "Sim3",
+    "SizeKind",
+    "SizeRule",
     "camera_centres",
     "compose",
     "fit_long_side",

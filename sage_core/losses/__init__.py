@@ -12,6 +12,7 @@ from sage_core.losses._anchor import (
     anchor_scales,
     sample_at,
 )
+from sage_core.losses._confidence import HIT_ERROR, conf_weight, confident_loss
 from sage_core.losses._perceptual import Perceptual, PerceptualNetwork, load_perceptual
 from sage_core.losses._photometric import PhotometricForm, photometric_loss
 from sage_core.losses._rendering import (
@@ -29,9 +30,10 @@ from sage_core.losses._scene import (
     scale_bounds,
     scaled_cameras,
 )
-from sage_core.losses._supervised import confident_loss, normalised_errors, supervised_loss
+from sage_core.losses._supervised import normalised_errors, supervised_loss
 
 __all__ = [
+    "HIT_ERROR",
     "SCALE_BOUNDS_AT_224",
     "AnchorReduction",
     "AnchorSampling",
@@ -46,6 +48,7 @@ __all__ = [
     "SparseAnchors",
     "anchor_loss",
     "anchor_scales",
+    "conf_weight",
     "confident_loss",
     "gaussian_scene",
     "load_perceptual",

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from sage_core.errors import ConfigError
+from sage_core.losses._confidence import confident_loss
 from sage_core.losses._scale import mean_distance
-from sage_core.losses._supervised import confident_loss
+from sage_core.models import ConfidenceKind
 
 AnchorSampling = Literal["nearest", "bilinear"]
 """``nearest``: the pixel that the anchor falls in, as the paper has it; ``bilinear``: between centres."""
@@ -44,6 +45,7 @@ def anchor_loss(
     conf: Tensor,
     anchors: SparseAnchors,
     *,
+    conf_kind: ConfidenceKind = "one_plus_exp",
     alpha: float = 0.2,
     sampling: AnchorSampling = "nearest",
     reduction: AnchorReduction = "view_means",
@@ -57,7 +59,8 @@ def anchor_loss(
 
     Args:
         points: [B, V, H, W, 3] in the camera frame of view 0.
-        conf: [B, V, H, W], > 0 (``one_plus_exp``).
+        conf: [B, V, H, W], of the kind ``conf_kind``, whose term (:func:`confident_loss`) takes the place
+            of the formula's for kinds other than ``one_plus_exp``.
         trained_scale: whether gradients flow through z.
 
     Raises:
@@ -71,7 +74,7 @@ def anchor_loss(
     lift = (-1, 1, 1, 1)
     difference = seen[..., :3] / scale.view(lift) - anchors.points / true_scale.view(lift)
     errors = difference.where(inside[..., None], 0.0).norm(dim=-1)
-    terms = confident_loss(errors, seen[..., 3], alpha).where(inside, 0.0)
+    terms = confident_loss(errors, seen[..., 3], alpha, conf_kind).where(inside, 0.0)
     return _reduce(terms, anchors.weight.where(inside, 0.0), reduction)
 
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from sage_core.losses._confidence import confident_loss
 from sage_core.losses._scale import mean_distance
+from sage_core.models import ConfidenceKind
 
 
 def supervised_loss(
@@ -15,6 +17,7 @@ def supervised_loss(
     true_points: Tensor,
     valid: Tensor,
     *,
+    conf_kind: ConfidenceKind = "one_plus_exp",
     alpha: float = 0.2,
     trained_scale: bool = True,
 ) -> Tensor:
@@ -25,14 +28,14 @@ def supervised_loss(
 
     Args:
         points: [B, V, H, W, 3] predicted, in the camera frame of view 0.
-        conf: [B, V, H, W], > 0 (``one_plus_exp``).
+        conf: [B, V, H, W], of the kind ``conf_kind`` (:func:`confident_loss`).
         true_points: [B, V, H, W, 3] in the same frame, any unit; free where not valid.
         valid: bool [B, V, H, W].
-        alpha: weight of the confidence's logarithm.
+        alpha: weight of the confidence's own term.
         trained_scale: whether gradients flow through the prediction's scale.
     """
     errors = normalised_errors(points, true_points, valid, trained_scale=trained_scale)
-    per_pixel = confident_loss(errors, conf, alpha)
+    per_pixel = confident_loss(errors, conf, alpha, conf_kind)
     return sum_of_view_means(per_pixel, valid)
 
 
@@ -47,11 +50,6 @@ def normalised_errors(
     difference = points / scale.view(lift) - true_points / true_scale.view(lift)
     errors: Tensor = vector_norm(difference.where(valid[..., None], 0.0), dim=-1)
     return errors
-
-
-def confident_loss(errors: Tensor, conf: Tensor, alpha: float) -> Tensor:
-    """``conf · error − alpha · ln conf`` per pixel: doubt costs, confident mistakes cost more."""
-    return conf * errors - alpha * conf.log()
 
 
 def sum_of_view_means(per_pixel: Tensor, valid: Tensor) -> Tensor:

@@ -2,22 +2,39 @@
 
 from sage_core.models.checkpoints import (
     WeightsInfo,
+    blank_model,
     build_model,
     load_model,
-    model_config,
     read_info,
     save_model,
 )
-from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput
+from sage_core.models.interface import (
+    IMAGENET,
+    ConfidenceKind,
+    Description,
+    Gaussians,
+    GeometricModel,
+    GeometryOutput,
+    ModelConfig,
+    Normalisation,
+)
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
+from sage_core.models.registry import Architecture, model_config
 
 __all__ = [
+    "IMAGENET",
+    "Architecture",
+    "ConfidenceKind",
+    "Description",
     "Gaussians",
     "GeometricModel",
     "GeometryOutput",
     "MVDust3r",
     "MVDust3rConfig",
+    "ModelConfig",
+    "Normalisation",
     "WeightsInfo",
+    "blank_model",
     "build_model",
     "load_model",
     "model_config",

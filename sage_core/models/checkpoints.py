@@ -1,112 +1,303 @@
-"""Weights on disk: safetensors with their settings and licence inside; upstream pickles, made safe.
+"""Models as files: SAGE's own safetensors, with settings and licence inside, and what upstream publishes.
 
-Loading is strict: a tensor that is missing, extra or misshapen is named, never skipped.
+Loading is strict: a tensor that is missing, unknown or misshapen is named, never skipped. It takes the
+memory of the weights once: tensors are copied from the mapped file, a small part at a time. They are copied,
+not left in the map, since arithmetic on memory of another alignment need not give the same bits, and since a
+file may be replaced while a run that started from it still goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import pickle
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sage_core.errors import CheckpointError, ConfigError
-from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
+from sage_core.models.interface import GeometricModel, ModelConfig
+from sage_core.models.registry import (
+    Architecture,
+    architecture,
+    architecture_of,
+    known,
+    model_config,
+    presets,
+    recognise,
+)
+from sage_core.models.upstream import WeightsFile, open_weights
 
 FORMAT = "sage-model-1"
-ARCHITECTURE = "mvdust3r"
-UPSTREAM_LICENCE = "CC BY-NC 4.0"
-PRESETS = {
-    "mini": MVDust3rConfig.mini,
-    "mvdust3r": MVDust3rConfig.mvdust3r,
-    "mvdust3r_plus": MVDust3rConfig.mvdust3r_plus,
-}
 _SHOWN = 5
 """How many offending tensors an error names before it counts the rest."""
+_PARTS = 12
+"""Tensors are copied in about so many parts, so that little more than the model is ever resident."""
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
     """What a weights file says of itself."""
 
-    config: MVDust3rConfig
+    architecture: str
+    config: ModelConfig
     licence: str
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the weights came about: base, data, settings' hash, code version."""
 
 
-def model_config(name: str) -> MVDust3rConfig:
-    """The widths of a named preset.
-
-    Raises:
-        ConfigError: no such preset.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"no model {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]()
-
-
-def build_model(config: MVDust3rConfig | str, seed: int) -> MVDust3r:
-    """A model with fresh weights that depend on ``seed`` alone."""
+def build_model(config: ModelConfig | str, seed: int) -> GeometricModel:
+    """A model with fresh weights that depend on ``seed`` alone; a string names a preset."""
+    widths = model_config(config) if isinstance(config, str) else config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MVDust3r(model_config(config) if isinstance(config, str) else config)
+        return _made(architecture_of(widths), widths)
 
 
-def load_model(name_or_path: str | Path, config: MVDust3rConfig | None = None) -> MVDust3r:
+def load_model(name_or_path: str | Path, config: ModelConfig | None = None) -> GeometricModel:
     """A model in evaluation mode, nothing frozen, in float32 on the CPU.
 
     Args:
-        name_or_path: ``mini`` (its weights ship with SAGE), or a file: safetensors, or a checkpoint
-            as MV-DUSt3R's own training writes it (.pth).
+        name_or_path: ``mini`` (its weights ship with SAGE), or a file: one that SAGE wrote, or one that
+            the model's authors publish (safetensors, or a .pth or .pt of tensors). ``NAME:FILE`` says
+            which architecture a file is of that does not tell by its tensors' names.
         config: the widths, for files that do not carry them; the published model's if not given.
 
     Raises:
         CheckpointError: no such file, not trusted, damaged, or tensors that do not fit.
+        ConfigError: the architecture needs a package that is not installed.
     """
-    path = _locate(name_or_path)
-    info, tensors = _read(path, config)
-    with torch.device("meta"):
-        model = MVDust3r(info.config)
-    model.to_empty(device="cpu")
-    fill(model, tensors, str(path))
+    said, path = _located(name_or_path)
+    file = open_weights(path)
+    info = _info(file, said, config)
+    entry = architecture(info.architecture)
+    model = blank_model(info.config)
+    if entry.on_meta:
+        model.to_empty(device="cpu")
+    fill(model, file, entry)
     model.licence = info.licence
     return model.eval()
 
 
 def save_model(
-    model: MVDust3r, path: str | Path, *, provenance: Mapping[str, Any] | None = None
+    model: GeometricModel, path: str | Path, *, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Write weights, widths, licence and provenance as one safetensors file, whole or not at all."""
-    path = Path(path)
+    """Write weights, widths, licence and provenance as one safetensors file, whole or not at all.
+
+    Tensors have upstream's names, and those that upstream has and the model does not need are written
+    back, so that upstream's own code loads the file strictly.
+    """
     metadata = {
         "format": FORMAT,
-        "architecture": ARCHITECTURE,
+        "architecture": architecture_of(model).name,
         "config": json.dumps(model.config.to_json(), sort_keys=True),
         "licence": model.licence,
         "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
     }
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, unfinished, metadata)
+    with replaced(Path(path)) as unfinished:
+        save_file(upstream_state(model), unfinished, metadata)
         _sort_metadata(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+
+def upstream_state(model: GeometricModel) -> dict[str, Tensor]:
+    """The state dict that upstream's own class loads strictly: its names, and all of its tensors."""
+    prefix = architecture_of(model).prefix
+    ours = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
+    return {k: t.detach().cpu().contiguous() for k, t in {**ours, **model.kept_tensors}.items()}
+
+
+def read_info(name_or_path: str | Path) -> WeightsInfo:
+    """Architecture, widths, licence and provenance of a weights file, without reading the tensors.
+
+    Raises:
+        CheckpointError: no such file, or one that SAGE did not write.
+    """
+    _, path = _located(name_or_path)
+    info = _own_info(open_weights(path))
+    if info is None:
+        raise CheckpointError(f"{path} does not say what model it holds: SAGE did not write it")
+    return info
+
+
+def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
+    """Copy a file's tensors into a model in place, strictly by name and shape.
+
+    Raises:
+        CheckpointError: names every kind of misfit.
+    """
+    wanted = {name.removeprefix(entry.prefix): t for name, t in model.state_dict().items()}
+    aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
+    sources = {name: name for name in file.entries} | aliases
+    spare = [name for name in sources if name not in wanted and entry.keeps(name)]
+    _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
+    with torch.no_grad():
+        for part in _parts(wanted):
+            tensors = file.tensors({sources[name] for name in part})
+            for name in part:
+                wanted[name].copy_(tensors[sources[name]])
+    model.kept_tensors = {name: tensor.clone() for name, tensor in file.tensors(spare).items()}
+
+
+def _check_fit(
+    model: GeometricModel,
+    file: WeightsFile,
+    wanted: Mapping[str, Tensor],
+    sources: Mapping[str, str],
+) -> None:
+    common = {name: file.entries[sources[name]] for name in wanted if name in sources}
+    misfits = {
+        "missing": sorted(wanted.keys() - sources.keys()),
+        "unknown": sorted(sources.keys() - wanted.keys()),
+        "misshapen": [
+            f"{name} {list(one.shape)} where {list(wanted[name].shape)} fits"
+            for name, one in common.items()
+            if one.shape != wanted[name].shape
+        ],
+        "of another kind (whole numbers, or quantised)": [
+            name for name, one in common.items() if one.floating != wanted[name].is_floating_point()
+        ],
+    }
+    if any(misfits.values()):
+        text = "; ".join(f"{kind}: {_some(names)}" for kind, names in misfits.items() if names)
+        raise CheckpointError(
+            f"{file.path} does not fit the model with {model.config}: {text}. "
+            "Give the widths that these weights were trained with"
+        )
+
+
+def _parts(wanted: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Names in order, in parts of about equal size."""
+    limit = sum(t.nbytes for t in wanted.values()) / _PARTS
+    part: list[str] = []
+    size = 0
+    for name, tensor in wanted.items():
+        if part and size + tensor.nbytes > limit:
+            yield part
+            part, size = [], 0
+        part.append(name)
+        size += tensor.nbytes
+    if part:
+        yield part
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _made(entry: Architecture, config: ModelConfig) -> GeometricModel:
+    make: Any = entry.model
+    model: GeometricModel = make(config)
+    return model
+
+
+def blank_model(config: ModelConfig) -> GeometricModel:
+    """A model whose tensors have shapes and no values, on the meta device where its kind allows that."""
+    entry = architecture_of(config)
+    if not entry.on_meta:
+        return _made(entry, config)
+    with torch.device("meta"):
+        model = _made(entry, config)
+    unsaved = {name for name, _ in model.named_buffers()} - model.state_dict().keys()
+    assert not unsaved, f"{entry.name}: no file has the buffers {unsaved}, so on_meta cannot be"
+    return model
+
+
+def _located(name_or_path: str | Path) -> tuple[str | None, Path]:
+    """The architecture that was said, and the file."""
+    said, colon, rest = str(name_or_path).partition(":")
+    if colon and said in known() and not Path(name_or_path).exists():
+        return said, _located(rest)[1]
+    path = Path(name_or_path)
+    if str(name_or_path) in presets() and not path.exists():
+        path = _shipped(str(name_or_path))
+    if not path.is_file():
+        raise CheckpointError(f"no weights file {path}: give a .safetensors or .pth file")
+    return None, path
+
+
+def _shipped(name: str) -> Path:
+    path = Path(str(resources.files("sage_core.models") / "weights" / f"{name}.safetensors"))
+    if not path.exists():
+        raise CheckpointError(
+            f"no weights of {name!r} come with SAGE: give the path of a weights file "
+            "(MV-DUSt3R's are published by its authors for non-commercial use)"
+        )
+    return path
+
+
+def _info(file: WeightsFile, said: str | None, config: ModelConfig | None) -> WeightsInfo:
+    """What the file says of itself, or else what can be told from the names in it."""
+    info = _own_info(file)
+    if info is None:
+        entry = _told(file, said, config)
+        widths = config or entry.published(file.entries.keys())
+        return WeightsInfo(entry.name, widths, entry.licence)
+    if said not in (None, info.architecture):
+        raise CheckpointError(f"{file.path} holds a model of {info.architecture}, not of {said}")
+    if config is not None and config != info.config:
+        raise CheckpointError(
+            f"{file.path} holds {info.config}, not the {config} that was asked for"
+        )
+    return info
+
+
+def _told(file: WeightsFile, said: str | None, config: ModelConfig | None) -> Architecture:
+    if said is not None:
+        return architecture(said)
+    if config is not None:
+        return architecture_of(config)
+    found = recognise(file.entries.keys())
+    if found is None:
+        raise CheckpointError(
+            f"{file.path} holds no model that this SAGE knows ({', '.join(known())}); its tensors are "
+            f"{_some(sorted(file.entries))}"
+        )
+    return found
+
+
+def _own_info(file: WeightsFile) -> WeightsInfo | None:
+    metadata = file.metadata
+    form = metadata.get("format", "")
+    if not form.startswith("sage-"):
+        return None
+    if form != FORMAT or metadata.get("architecture") not in known():
+        raise CheckpointError(
+            f"{file.path} is of format {form!r}, architecture {metadata.get('architecture')!r}; this "
+            f"SAGE reads {FORMAT!r}, {', '.join(known())}"
+        )
+    entry = architecture(metadata["architecture"])
+    try:
+        config = entry.config.from_json(json.loads(metadata["config"]))
+        provenance = json.loads(metadata.get("provenance", "{}"))
+    except (ConfigError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{file.path}: its settings cannot be read: {error}") from error
+    return WeightsInfo(entry.name, config, metadata.get("licence", "unknown"), provenance)
+
+
+class replaced:  # noqa: N801  used like a function
+    """A new file beside ``path`` that takes its place when it was written whole, and else goes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self._unfinished
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                with self._unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._unfinished.replace(self._path)
+        finally:
+            self._unfinished.unlink(missing_ok=True)
 
 
 def _sort_metadata(path: Path) -> None:
@@ -118,152 +309,3 @@ def _sort_metadata(path: Path) -> None:
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         file.seek(8)
         file.write(text.ljust(length))
-
-
-def read_info(name_or_path: str | Path) -> WeightsInfo:
-    """Widths, licence and provenance of a weights file, without reading the tensors.
-
-    Raises:
-        CheckpointError: no such file, or one that SAGE did not write.
-    """
-    path = _locate(name_or_path)
-    with _opened(path) as file:
-        info = _parse_info(file.metadata(), path)
-    if info is None:
-        raise CheckpointError(f"{path} does not say what model it holds: SAGE did not write it")
-    return info
-
-
-def fill(model: MVDust3r, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a model in place, strictly by name and shape.
-
-    Raises:
-        CheckpointError: names every kind of misfit.
-    """
-    wanted = model.state_dict()
-    tensors = _with_source_decoder(tensors, wanted)
-    misfits = {
-        "missing": sorted(wanted.keys() - tensors.keys()),
-        "unknown": sorted(tensors.keys() - wanted.keys()),
-        "misshapen": [
-            f"{name} {list(tensors[name].shape)} where {list(t.shape)} fits"
-            for name, t in wanted.items()
-            if name in tensors and tensors[name].shape != t.shape
-        ],
-    }
-    if any(misfits.values()):
-        text = "; ".join(f"{kind}: {_some(names)}" for kind, names in misfits.items() if names)
-        raise CheckpointError(
-            f"{where} does not fit the model with {model.config}: {text}. "
-            "Give the widths that these weights were trained with"
-        )
-    with torch.no_grad():
-        for name, target in wanted.items():
-            target.copy_(tensors[name])
-
-
-def _with_source_decoder(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> Mapping[str, Tensor]:
-    """DUSt3R-like files may hold one decoder for all views: the sources' then starts as its copy."""
-    if any(name.startswith("dec_blocks2.") for name in tensors):
-        return tensors
-    copies = {
-        name.replace("dec_blocks.", "dec_blocks2.", 1): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("dec_blocks.")
-    }
-    return {**tensors, **{name: t for name, t in copies.items() if name in wanted}}
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _locate(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if str(name_or_path) in PRESETS and not path.exists():
-        path = Path(
-            str(resources.files("sage_core.models") / "weights" / f"{name_or_path}.safetensors")
-        )
-        if not path.exists():
-            raise CheckpointError(
-                f"no weights of {name_or_path!r} come with SAGE: give the path of a weights file "
-                "(MV-DUSt3R's are published by its authors for non-commercial use)"
-            )
-    if not path.is_file():
-        raise CheckpointError(f"no weights file {path}: give a .safetensors or .pth file")
-    return path
-
-
-def _read(path: Path, config: MVDust3rConfig | None) -> tuple[WeightsInfo, dict[str, Tensor]]:
-    if path.suffix == ".safetensors":
-        with _opened(path) as file:
-            info = _parse_info(file.metadata(), path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        licence = "unknown"
-    else:
-        info, tensors, licence = None, read_upstream(path), UPSTREAM_LICENCE
-    if info is None:
-        info = WeightsInfo(config or _published_config(tensors), licence)
-    elif config is not None and config != info.config:
-        raise CheckpointError(f"{path} holds {info.config}, not the {config} that was asked for")
-    return info, tensors
-
-
-def _published_config(tensors: Mapping[str, Tensor]) -> MVDust3rConfig:
-    plus = any(name.startswith("dec_same_view_blocks.") for name in tensors)
-    return MVDust3rConfig(cross_reference=plus)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is no readable safetensors file ({error}): it may be cut short, fetch it again"
-        ) from error
-
-
-def _parse_info(metadata: Mapping[str, str] | None, path: Path) -> WeightsInfo | None:
-    if not metadata or "format" not in metadata:
-        return None
-    if metadata["format"] != FORMAT or metadata.get("architecture") != ARCHITECTURE:
-        raise CheckpointError(
-            f"{path} is of format {metadata['format']!r}, architecture "
-            f"{metadata.get('architecture')!r}; this SAGE reads {FORMAT!r}, {ARCHITECTURE!r}"
-        )
-    try:
-        config = MVDust3rConfig.from_json(json.loads(metadata["config"]))
-        provenance = json.loads(metadata.get("provenance", "{}"))
-    except (ConfigError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its settings cannot be read: {error}") from error
-    return WeightsInfo(config, metadata.get("licence", "unknown"), provenance)
-
-
-def read_upstream(path: Path) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint of MV-DUSt3R's own training, memory-mapped.
-
-    Such a file is a pickle, and a pickle can run code: only tensors, plain containers and the
-    ``argparse.Namespace`` of its settings are let through.
-
-    Raises:
-        CheckpointError: anything else inside, or no state dict under ``model``.
-    """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            data = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is not loaded, since its pickle holds more than tensors and settings and could "
-            f"run code: {str(error).splitlines()[0]}. Convert it to safetensors where you trust it"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
-    state = data.get("model", data) if isinstance(data, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise CheckpointError(f"{path} holds no state dict under 'model'")
-    return dict(state)

@@ -9,15 +9,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from sage_core.errors import ConfigError
+from sage_core.geometry import SizeRule
 
 ConfidenceKind = Literal["one_plus_exp", "logit", "none"]
+"""``one_plus_exp``: 1 or more, a weight; ``logit``: of the probability that the point is right; ``none``:
+means nothing."""
 ScaleKind = Literal["relative", "unit_mean", "metric"]
+"""``relative``: one unknown factor per sample; ``unit_mean``: trained to mean distance 1, never to be divided
+by its own mean in the model's own supervised loss; ``metric``: metres."""
+ReferenceKind = Literal["first", "none", "chosen"]
+"""Whose frame the network itself answers in: view 0's, an arbitrary one, or one of a view that it picks.
+What SAGE is given is in view 0's frame always."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class GeometryOutput:
     """[B, V, H, W] confidence; what its numbers mean is ``conf_kind``. Rank it, do not compare models."""
     conf_kind: ConfidenceKind
     scale: ScaleKind
-    """``relative``: one unknown factor per sample; ``unit_mean``: trained to mean distance 1."""
+    """The unit of all lengths."""
     gaussians: Gaussians | None = None
     cam_from_world: Tensor | None = None
     """[B, V, 3, 4] with the world being view 0's camera, for models that predict cameras."""
@@ -58,18 +66,73 @@ class GeometryOutput:
     """[B, V, H, W] z in each view's own camera, for models that predict depth."""
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """What becomes of RGB 0..1 before the network sees it: ``(image - mean) / std``, by channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    inside: bool = True
+    """Whether upstream's own network does it, or expects it done."""
+
+
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a user of a model must know of it besides its output."""
+
+    size_rule: SizeRule
+    """Which image sizes it was trained for; other multiples of the patch work, less well."""
+    normalisation: Normalisation
+    reference: ReferenceKind
+    scale: ScaleKind
+    conf_kind: ConfidenceKind
+    view_range: tuple[int, int | None]
+    """Fewest views, and the most that its authors show results for; None where they name no limit."""
+    supports_view_mask: bool = False
+    """Whether views of a batch may be absent."""
+
+
+class ModelConfig(Protocol):
+    """Every width of a model; two that are equal build models with the same tensors."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a weights file keeps of it."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigError: unknown fields, or values that cannot be.
+        """
+
+
 class GeometricModel(nn.Module, ABC):
     """Base of the models: N unposed images in, pixel-aligned points in view 0's frame out."""
 
+    config: ModelConfig
+    image_size: int
+    """Longest side in pixels of the images that the weights were trained at."""
     patch_size: int
     """Image sides must be multiples of this."""
     min_views: int = 2
     licence: str = "unknown"
     """Licence of the weights, carried from checkpoint to checkpoint."""
+    kept_tensors: dict[str, Tensor] = {}  # noqa: RUF012  replaced, never mutated
+    """Tensors of the weights file that this model has no use for, by upstream's names: saving writes
+    them back. They take no part in training and stay on the CPU."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> GeometryOutput:
         """Images [B, V, 3, H, W], RGB 0..1, view 0 being the reference."""
+
+    @property
+    @abstractmethod
+    def description(self) -> Description:
+        """What sizes, units and confidence the model deals in."""
 
     @abstractmethod
     def group_of(self, name: str) -> str:

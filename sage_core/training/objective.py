@@ -81,6 +81,7 @@ class Objective:
                 output.points,
                 output.conf,
                 sample.anchors,
+                conf_kind=output.conf_kind,
                 alpha=self._loss.alpha,
                 sampling=self._loss.anchor_sampling,
                 reduction=self._loss.anchor_reduction,
@@ -127,6 +128,7 @@ class Objective:
             output.conf,
             sample.points[None],
             sample.valid[None],
+            conf_kind=output.conf_kind,
             alpha=self._loss.alpha,
             trained_scale=self._loss.trained_scale,
         )

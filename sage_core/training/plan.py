@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sage_core.config.adapt import AdaptConfig
-from sage_core.models import MVDust3r
+from sage_core.models import GeometricModel, blank_model
 from sage_core.training.order import Kind
 from sage_core.training.ranks import Ranks
 from sage_core.training.run import build, image_size, trained_model
@@ -75,7 +75,7 @@ def plan_json(settings: dict[str, Any]) -> dict[str, Any]:
     return plan(TrainSettings.model_validate(settings)).to_json()
 
 
-def memory_estimate(adapt: AdaptConfig, model: MVDust3r, size: int) -> dict[str, float]:
+def memory_estimate(adapt: AdaptConfig, model: GeometricModel, size: int) -> dict[str, float]:
     """Megabytes (MiB) by use, of one process.
 
     Activations are counted, not guessed: the forward pass runs on tensors without storage, and what autograd
@@ -92,12 +92,11 @@ def memory_estimate(adapt: AdaptConfig, model: MVDust3r, size: int) -> dict[str,
     return {**rounded, "total": round(sum(rounded.values()), 1)}
 
 
-def _activation_bytes(adapt: AdaptConfig, model: MVDust3r, size: int) -> int:
+def _activation_bytes(adapt: AdaptConfig, model: GeometricModel, size: int) -> int:
     half = adapt.precision == "bfloat16" or (
         adapt.precision == "auto" and torch.cuda.is_available()
     )
-    with torch.device("meta"):
-        twin = MVDust3r(model.config)
+    twin = blank_model(model.config)
     with FakeTensorMode():
         twin._apply(_without_storage)  # type: ignore[no-untyped-call]
         twin.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)

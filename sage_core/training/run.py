@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError, SageError, TrainingError
-from sage_core.models import MVDust3r, load_model, save_model
+from sage_core.models import GeometricModel, load_model, save_model
 from sage_core.training.engine import Ending, Parts, Routine, Trainer
 from sage_core.training.files import disk_is_full, read_json, write_json
 from sage_core.training.journal import loss_figures, read_metrics, write_losses
@@ -75,7 +75,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> tuple[Parts[Sample], Routine
     return Parts(model, groups, sample, objective, TERMS), routine(settings, order)
 
 
-def trained_model(adapt: AdaptConfig) -> MVDust3r:
+def trained_model(adapt: AdaptConfig) -> GeometricModel:
     """The base model with frozen what stays as it is, in training mode.
 
     Raises:
@@ -93,9 +93,9 @@ def trained_model(adapt: AdaptConfig) -> MVDust3r:
     return model.train()
 
 
-def image_size(adapt: AdaptConfig, model: MVDust3r) -> int:
+def image_size(adapt: AdaptConfig, model: GeometricModel) -> int:
     """Side of the images in pixels: as set, or as the model was trained."""
-    size: int = adapt.image_px or model.config.image_size
+    size = adapt.image_px or model.image_size
     if size % model.patch_size:
         raise ConfigError(
             f"adapt.image_px={size} is no multiple of the model's patch of {model.patch_size} px"
@@ -167,7 +167,7 @@ def _samples(settings: TrainSettings, size: int) -> tuple[Any, SampleOrder]:
 
 def _publish(settings: TrainSettings, trainer: Trainer[Sample]) -> None:
     model = trainer.parts.model
-    assert isinstance(model, MVDust3r)
+    assert isinstance(model, GeometricModel)
     facts = {
         "base": settings.adapt.base,
         "fingerprint": settings.fingerprint(),

@@ -199,7 +199,9 @@ class Pretraining:
 
     def __init__(self, out: Path, minutes: float) -> None:
         self.out, self.minutes = out, minutes
-        self.model = build_model("mini", SEED)
+        model = build_model("mini", SEED)
+        assert isinstance(model, MVDust3r)  # the phases below train its parts by themselves
+        self.model = model
         self.model.licence = "Apache-2.0"
         self.progress = Progress()
         self.optimiser = self._fresh_optimiser()

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.errors import ConfigError
-from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput
+from sage_core.geometry import SizeRule
+from sage_core.models.interface import (
+    Description,
+    Gaussians,
+    GeometricModel,
+    GeometryOutput,
+    Normalisation,
+)
 from sage_core.models.mvdust3r._blocks import NORM_EPS, DecoderBlock, EncoderBlock, PatchEmbed
 from sage_core.models.mvdust3r._config import MVDust3rConfig
 from sage_core.models.mvdust3r._heads import GaussianHead, PointHead
@@ -36,12 +43,13 @@ class MVDust3r(GeometricModel):
     is the reference; nothing but the weights that process it tells it from the sources.
     """
 
+    config: MVDust3rConfig
     _never_trained = frozenset({"mask_token"})
 
     def __init__(self, config: MVDust3rConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.patch_size = c.patch_size
+        self.patch_size, self.image_size = c.patch_size, c.image_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, c.dec_embed_dim), requires_grad=False)
         self.patch_embed = PatchEmbed(c.patch_size, c.enc_embed_dim)
         self.enc_blocks = nn.ModuleList(
@@ -61,6 +69,17 @@ class MVDust3r(GeometricModel):
         )
         if not self.mask_token.is_meta:
             initialise(self)
+
+    @property
+    def description(self) -> Description:
+        return Description(
+            size_rule=SizeRule("square", self.config.image_size, self.patch_size),
+            normalisation=Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), inside=False),
+            reference="first",
+            scale="relative",
+            conf_kind="one_plus_exp",
+            view_range=(self.min_views, 24),
+        )
 
     def group_of(self, name: str) -> str:
         return _GROUPS[name.partition(".")[0]]
