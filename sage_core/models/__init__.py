@@ -8,7 +8,7 @@ from sage_core.models.checkpoints import (
     read_info,
     save_model,
 )
-from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput
+from sage_core.models.interface import Gaussians, GeometricModel, GeometryOutput, run_block
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "load_model",
     "model_config",
     "read_info",
+    "run_block",
     "save_model",
 ]
