@@ -30,6 +30,7 @@ from sage_core.losses._scene import (
     scaled_cameras,
 )
 from sage_core.losses._supervised import confident_loss, normalised_errors, supervised_loss
+from sage_core.losses._teacher import teacher_loss
 
 __all__ = [
     "SCALE_BOUNDS_AT_224",
@@ -57,4 +58,5 @@ __all__ = [
     "scale_bounds",
     "scaled_cameras",
     "supervised_loss",
+    "teacher_loss",
 ]

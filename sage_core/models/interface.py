@@ -63,6 +63,8 @@ class GeometryOutput:
 class GeometricModel(nn.Module, ABC):
     """Base of the models: N unposed images in, pixel-aligned points in view 0's frame out."""
 
+    image_size: int
+    """Longest side in pixels of the images that the weights were trained at."""
     patch_size: int
     """Image sides must be multiples of this."""
     min_views: int = 2

@@ -32,7 +32,7 @@ class LoraLinear(nn.Linear):
         self.lora_b = nn.Parameter(self.weight.new_zeros(base.out_features, rank))
         self.train(base.training)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
+    def forward(self, input: Tensor) -> Tensor:
         update = linear(linear(input, self.lora_a), self.lora_b)
         return super().forward(input) + self.gain * update
 

@@ -44,7 +44,7 @@ class MVDust3r(GeometricModel):
     def __init__(self, config: MVDust3rConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.patch_size = c.patch_size
+        self.patch_size, self.image_size = c.patch_size, c.image_size
         self.mask_token = nn.Parameter(torch.zeros(1, 1, c.dec_embed_dim), requires_grad=False)
         self.patch_embed = PatchEmbed(c.patch_size, c.enc_embed_dim)
         self.enc_blocks = nn.ModuleList(
