@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from sage_core.config._base import Section, setting, subsection
 from sage_core.config.sampling import SamplingConfig
+from sage_core.config.training import EngineConfig
 
 
 class LossConfig(Section):
@@ -135,7 +136,7 @@ class CheckpointConfig(Section):
     )
 
 
-class AdaptConfig(Section):
+class AdaptConfig(EngineConfig):
     """Adapting a geometric foundation model on the shards."""
 
     version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
@@ -154,15 +155,6 @@ class AdaptConfig(Section):
         (),
         "Clips that are kept out of training, for evaluation: ids of clips or videos, or parts of what "
         "the user gave as source.",
-    )
-    frozen: tuple[str, ...] = setting(
-        ("gaussian_head",), "Parameter groups that keep their weights."
-    )
-    batchnorm_frozen: bool = setting(
-        True, "Whether batch-norm layers keep the running statistics of the base weights."
-    )
-    lr_factors: dict[str, float] = setting(
-        {}, "Factor on the learning rate of a parameter group, by the group's name; 1 where absent."
     )
     sampling: SamplingConfig = subsection(SamplingConfig)
     loss: LossConfig = subsection(LossConfig)
@@ -223,6 +215,13 @@ class AdaptConfig(Section):
             raise ValueError(
                 f"optimizer.batch {self.optimizer.batch} must be a multiple of optimizer.micro_batch "
                 f"{self.optimizer.micro_batch}"
+            )
+        images = self.optimizer.micro_batch * self.sampling.n_context
+        if self.views.max is not None and self.views.max > images:
+            raise ValueError(
+                f"views.max {self.views.max} are more images than a process takes at once, "
+                f"optimizer.micro_batch {self.optimizer.micro_batch} times sampling.n_context "
+                f"{self.sampling.n_context}"
             )
         if not self.loss.anchor_weight and not self.loss.rendering_weight:
             raise ValueError("loss.anchor_weight and loss.rendering_weight are both 0")

@@ -31,6 +31,7 @@ from sage_core.losses._scene import (
     scaled_cameras,
 )
 from sage_core.losses._supervised import normalised_errors, supervised_loss
+from sage_core.losses._teacher import teacher_loss
 
 __all__ = [
     "HIT_ERROR",
@@ -60,4 +61,5 @@ __all__ = [
     "scale_bounds",
     "scaled_cameras",
     "supervised_loss",
+    "teacher_loss",
 ]

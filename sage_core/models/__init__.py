@@ -17,6 +17,7 @@ from sage_core.models.interface import (
     GeometryOutput,
     ModelConfig,
     Normalisation,
+    run_block,
 )
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
 from sage_core.models.registry import Architecture, model_config
@@ -39,5 +40,6 @@ __all__ = [
     "load_model",
     "model_config",
     "read_info",
+    "run_block",
     "save_model",
 ]

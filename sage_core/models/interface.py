@@ -9,10 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
@@ -124,6 +126,11 @@ class GeometricModel(nn.Module, ABC):
     kept_tensors: dict[str, Tensor] = {}  # noqa: RUF012  replaced, never mutated
     """Tensors of the weights file that this model has no use for, by upstream's names: saving writes
     them back. They take no part in training and stay on the CPU."""
+    block_types: tuple[type[nn.Module], ...] = ()
+    """Classes of the trunk's blocks: what is checkpointed, compiled and sharded one by one."""
+    checkpointing: bool = False
+    """Whether :func:`run_block` computes a block again in the backward pass instead of keeping what is
+    inside it. A model's ``forward`` passes it on."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> GeometryOutput:
@@ -138,6 +145,10 @@ class GeometricModel(nn.Module, ABC):
     def group_of(self, name: str) -> str:
         """The group (``encoder``, ``decoder``, a head, …) that a parameter or module belongs to."""
 
+    def blocks(self) -> list[nn.Module]:
+        """The trunk's blocks, in definition order."""
+        return [module for module in self.modules() if isinstance(module, self.block_types)]
+
     def parameter_groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """All parameters by group, in definition order."""
         groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
@@ -148,26 +159,35 @@ class GeometricModel(nn.Module, ABC):
     def freeze(self, groups: Iterable[str] = ("gaussian_head",), *, batchnorm: bool = True) -> None:
         """Train all groups but these, from now on and through every later ``train()``.
 
+        A name that is no group's is a pattern over parameter names (``enc_blocks.0.*``, ``*.weight``).
         The defaults are SAGE's: the Gaussian head stays as it is, so that rendering can only be
         improved by better geometry, and batch-norm layers keep normalising with their running
         statistics, which the small batches of fine-tuning would spoil.
 
         Raises:
-            ConfigError: no group of that name.
+            ConfigError: neither a group nor a pattern that any parameter matches.
         """
-        frozen, known = set(groups), self.parameter_groups()
-        if unknown := frozen - known.keys():
+        frozen = tuple(groups)
+        known = [name for name, _ in self.named_parameters()]
+        unknown = [entry for entry in frozen if not any(self.selects(entry, n) for n in known)]
+        if unknown:
             raise ConfigError(
                 f"cannot freeze {', '.join(sorted(unknown))}: this model's groups are "
-                f"{', '.join(known)}"
+                f"{', '.join(self.parameter_groups())}, and no parameter's name matches"
             )
-        self._frozen_groups, self._batchnorm_frozen = frozen, batchnorm
-        for group, members in known.items():
-            for name, parameter in members:
-                parameter.requires_grad_(group not in frozen and name not in self._never_trained)
+        self._frozen, self._batchnorm_frozen = frozen, batchnorm
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not self._is_frozen(name) and name not in self._never_trained)
         self.train(self.training)
 
-    _frozen_groups: set[str] = set()  # noqa: RUF012  replaced, never mutated
+    def selects(self, entry: str, name: str) -> bool:
+        """Whether ``entry``, a group or a pattern over names, takes in a parameter or module."""
+        return self.group_of(name) == entry or fnmatchcase(name, entry)
+
+    def _is_frozen(self, name: str) -> bool:
+        return any(self.selects(entry, name) for entry in self._frozen)
+
+    _frozen: tuple[str, ...] = ()
     _batchnorm_frozen: bool = False
     _never_trained: frozenset[str] = frozenset()
     """Parameters that exist for the checkpoint's sake and take no part in the forward pass."""
@@ -177,9 +197,7 @@ class GeometricModel(nn.Module, ABC):
         super().train(mode)
         for name, module in self.named_modules():
             batchnorm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            if (batchnorm and self._batchnorm_frozen) or (
-                name and self.group_of(name) in self._frozen_groups
-            ):
+            if (batchnorm and self._batchnorm_frozen) or (name and self._is_frozen(name)):
                 module.training = False
         return self
 
@@ -203,3 +221,12 @@ class GeometricModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def run_block(block: nn.Module, *inputs: Any, checkpointing: bool) -> Any:
+    """A block's output; with ``checkpointing`` and gradients on, what is inside it is not kept but computed
+    again in the backward pass. Values and gradients are the same either way.
+    """
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)

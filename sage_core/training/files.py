@@ -14,9 +14,14 @@ _FULL_BYTES = 1 << 16
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file atomically."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
+    partial.write_bytes(data)
     flush(partial)
     partial.rename(path)
 

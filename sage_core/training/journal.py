@@ -1,16 +1,65 @@
-"""``metrics.jsonl``: what a run says of itself, one JSON line a step."""
+"""What a run says of itself: ``metrics.jsonl``, one JSON line a step; pictures; TensorBoard if asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sage_core.training.files import write_text
+from sage_core.training.files import write_bytes, write_text
 
-CIRCUMSTANCES = ("samples_per_s", "data_wait_share", "memory_mb", "seconds")
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sage_core.training.board import Board
+
+CIRCUMSTANCES = ("samples_per_s", "mfu", "data_wait_share", "memory_mb", "seconds")
 """Fields of a line that differ when the same step is run again."""
+
+
+class Journal:
+    """All that is written while a run trains, besides checkpoints."""
+
+    def __init__(self, folder: Path, next_step: int, *, tensorboard: bool = False) -> None:
+        """Go on where a checkpoint stands; what was written of ``next_step`` and later will come again.
+
+        Raises:
+            ConfigError: TensorBoard asked for, but not installed.
+        """
+        self._renders = folder / "renders"
+        self._log = MetricsLog(folder / "metrics.jsonl", next_step)
+        self._board = _board(folder / "tensorboard", next_step) if tensorboard else None
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Keep one step's metrics."""
+        self._log.write(line)
+        if self._board:
+            self._board.write(line)
+
+    def picture(self, steps: int, image: NDArray[np.uint8]) -> None:
+        """Keep a picture, RGB [H, W, 3], of the model after so many steps."""
+        import cv2
+
+        done, png = cv2.imencode(".png", image[..., ::-1])
+        assert done
+        self._renders.mkdir(exist_ok=True)
+        write_bytes(self._renders / f"step_{steps:08d}.png", png.tobytes())
+        if self._board:
+            self._board.picture(steps, image)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._log.close()
+        if self._board:
+            self._board.close()
+
+
+def _board(folder: Path, next_step: int) -> Board:
+    from sage_core.training.board import Board
+
+    return Board(folder, next_step)
 
 
 class MetricsLog:

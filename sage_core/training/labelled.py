@@ -49,7 +49,8 @@ def rooms(pool: int, views: int, size: int, seed: int) -> LabelledSource:
         from sage_core.world.rooms import SPLITS, room_sample
 
         seeds = SPLITS["train"]
-        return room_sample(seeds[int(_turn(sample, pool, seed).integers(len(seeds)))], views, size)
+        drawn = seeds[int(_turn(sample, pool, seed).integers(len(seeds)))]
+        return room_sample(drawn, sample.views or views, size)
 
     return source
 
@@ -66,13 +67,14 @@ def recorded(root: str, pool: int, views: int, seed: int) -> LabelledSource:
     sequences = find_sequences(root)
 
     def source(sample: SampleId) -> LabelledViews:
-        rng = _turn(sample, pool, seed)
+        rng, wanted = _turn(sample, pool, seed), sample.views or views
         for _ in range(_TRIES):
-            found = _tuple(sequences[int(rng.integers(len(sequences)))], views, rng)
+            sequence = sequences[int(rng.integers(len(sequences)))]
+            found = _tuple(sequence, wanted, rng)
             if found is not None:
                 return found
         raise TrainingError(
-            f"no {views} frames of the sequences below {root} overlap enough to be a labelled sample: "
+            f"no {wanted} frames of the sequences below {root} overlap enough to be a labelled sample: "
             "lower adapt.sampling.n_context, or name another data set"
         )
 

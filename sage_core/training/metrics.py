@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
+from sage_core.training.order import SampleOrder
 from sage_core.training.ranks import Ranks
 
 
@@ -33,6 +34,39 @@ class TermSums:
             for name, total, count in zip(self.names, sums, counts, strict=True)
             if count
         }
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a step was.
+
+    Attributes:
+        flops: context views (0: as set) → the model's operations on one sample, forward and backward; what
+            is computed again for checkpointing, rendering and losses do not count.
+        peak: operations a second that one rank's device could do.
+    """
+
+    order: SampleOrder
+    ranks: Ranks
+    flops: Callable[[int], float] | None = None
+    peak: float | None = None
+
+    def line(self, step: int, seconds: float, waited: float) -> dict[str, float | None]:
+        """Its part of a line of metrics; ``mfu`` is None where operations or peak are not known."""
+        mfu = self._mfu(step, seconds)
+        return {
+            "samples_per_s": round(self.order.batch / seconds, 3),
+            "mfu": None if mfu is None else round(mfu, 4),
+            "data_wait_share": round(min(1.0, waited / seconds), 4),
+            "memory_mb": round(memory_mb(self.ranks.device), 1),
+            "seconds": round(seconds, 4),
+        }
+
+    def _mfu(self, step: int, seconds: float) -> float | None:
+        if self.flops is None or self.peak is None:
+            return None
+        done = self.order.batch * self.flops(self.order.views(step))
+        return done / (seconds * self.ranks.world * self.peak)
 
 
 def memory_mb(device: torch.device) -> float:

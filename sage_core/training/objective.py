@@ -13,17 +13,20 @@ from sage_core.errors import ConfigError
 from sage_core.losses import (
     RenderedViews,
     RenderingOptions,
+    RenderingTerms,
     anchor_loss,
     anchor_scales,
     load_perceptual,
     rendering_loss,
     supervised_loss,
+    teacher_loss,
 )
 from sage_core.models import Gaussians, GeometryOutput
 from sage_core.splatting import missing_backend
+from sage_core.training.precision import half, trunk_autocast
 from sage_core.training.samples import LabelledSample, VideoSample
 
-TERMS = ("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "total")
+TERMS = ("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "teacher", "total")
 
 
 class Objective:
@@ -38,7 +41,8 @@ class Objective:
 
     def __init__(self, adapt: AdaptConfig, device: torch.device) -> None:
         self._loss = adapt.loss
-        self._autocast = _half(adapt, device)
+        self._teacher = adapt.teacher
+        self._half = half(adapt, device)
         self._renders = adapt.loss.rendering_weight > 0
         self._options = RenderingOptions(
             form=adapt.loss.photometric, gradient=adapt.loss.gaussian_gradient
@@ -56,7 +60,7 @@ class Objective:
         device = next(forward.parameters()).device
         samples = [sample.to(device) for sample in samples]
         images = torch.stack([sample.images[: sample.context] for sample in samples])
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
+        with trunk_autocast(device, self._half):
             output = forward(images)
         losses, terms = [], []
         for item, sample in enumerate(samples):
@@ -73,9 +77,9 @@ class Objective:
         return torch.stack(losses).mean(), terms
 
     def _video(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+        terms = self._consistency(output, sample)
         if not sample.anchors.weight.any():
-            return {}
-        terms = {}
+            return terms
         if self._loss.anchor_weight:
             terms["anchor"] = anchor_loss(
                 output.points,
@@ -89,12 +93,47 @@ class Objective:
             )[0]
         return {**terms, **self._rendering(output, sample)} if self._renders else terms
 
+    def _consistency(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+        taught = sample.taught
+        if taught is None:
+            return {}
+        share = self._teacher.kept_share
+        return {
+            "teacher": teacher_loss(output.points, taught.points, taught.conf, kept_share=share)
+        }
+
+    def renders(self, forward: nn.Module, sample: VideoSample) -> tuple[Tensor, Tensor] | None:
+        """The sample's target views and what the model makes of them, each [T, 3, H, W], 0..1.
+
+        The first context view stands in where a sample has no targets. None of a model without Gaussians.
+        """
+        device = next(forward.parameters()).device
+        sample = sample.to(device)
+        with trunk_autocast(device, self._half):
+            output = forward(sample.images[None, : sample.context])
+        if output.gaussians is None:
+            return None
+        first = sample.context if len(sample.images) > sample.context else 0
+        chosen = list(range(first, len(sample.images) if first else 1))
+        rendered = self._rendered(output, sample, chosen).rendered[0]
+        return sample.images[chosen], rendered.clamp(0, 1)
+
     def _rendering(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+        rendering = self._rendered(output, sample, self._chosen_views(sample))
+        terms = {
+            "photometric": rendering.photometric[0],
+            "scale_penalty": rendering.scale_penalty[0],
+        }
+        return terms | ({"perceptual": rendering.perceptual[0]} if self._perceptual else {})
+
+    def _rendered(
+        self, output: GeometryOutput, sample: VideoSample, chosen: list[int]
+    ) -> RenderingTerms:
         scale, true_scale = anchor_scales(output.points, sample.anchors, self._loss.anchor_sampling)
-        views = self._rendered_views(sample, true_scale)
+        views = _rendered_views(sample, chosen, true_scale)
         points, gaussians = _finite(output)
         context = sample.images[None, : sample.context]
-        rendering = rendering_loss(
+        return rendering_loss(
             points,
             gaussians,
             context,
@@ -103,24 +142,12 @@ class Objective:
             self._options,
             self._perceptual,
         )
-        terms = {
-            "photometric": rendering.photometric[0],
-            "scale_penalty": rendering.scale_penalty[0],
-        }
-        return terms | ({"perceptual": rendering.perceptual[0]} if self._perceptual else {})
 
-    def _rendered_views(self, sample: VideoSample, true_scale: Tensor) -> RenderedViews:
-        """The targets and the context views that are rendered, those that the sample's draw put first."""
-        total = len(sample.images)
+    def _chosen_views(self, sample: VideoSample) -> list[int]:
+        """The context views that are rendered, those that the sample's draw put first, and the targets."""
         wanted = self._loss.rendered_context
         context = sample.context if wanted is None else min(wanted, sample.context)
-        chosen = [*sample.render_order[:context], *range(sample.context, total)]
-        return RenderedViews(
-            sample.images[None, chosen],
-            sample.cam_from_reference[None, chosen],
-            sample.intrinsics[None, chosen],
-            true_scale,
-        )
+        return [*sample.render_order[:context], *range(sample.context, len(sample.images))]
 
     def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> dict[str, Tensor]:
         loss = supervised_loss(
@@ -149,14 +176,18 @@ class Objective:
             "scale_penalty": rendering,
             "perceptual": rendering * self._loss.perceptual_weight,
             "labelled": self._loss.labelled_weight,
+            "teacher": self._teacher.weight,
         }
         return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
 
 
-def _half(adapt: AdaptConfig, device: torch.device) -> bool:
-    if adapt.precision == "auto":
-        return device.type == "cuda"
-    return adapt.precision == "bfloat16"
+def _rendered_views(sample: VideoSample, chosen: list[int], true_scale: Tensor) -> RenderedViews:
+    return RenderedViews(
+        sample.images[None, chosen],
+        sample.cam_from_reference[None, chosen],
+        sample.intrinsics[None, chosen],
+        true_scale,
+    )
 
 
 def _check_renderer(device: torch.device) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from sage_core.training.parallel import local, squared_norms
 from sage_core.training.schedule import lr_share
 
 
@@ -50,6 +50,11 @@ def build_optimizer(
     return AdamW(options, lr=0.0, betas=betas, eps=1e-8)
 
 
+def learning_rates(groups: Sequence[TrainedGroup], rate: float) -> dict[str, float]:
+    """Learning rate of each group, by name."""
+    return {group.name: rate * group.lr_factor for group in groups}
+
+
 def set_learning_rate(optimizer: AdamW, rate: float) -> None:
     """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:
@@ -64,16 +69,12 @@ def clip_gradients(
     ``per_group`` limits each group by itself, else all of them together. Returns the norms before
     clipping by group name, and of all under ``total``; a gradient that is not finite shows there.
     """
-    norms = {group.name: _norm(group.parameters) for group in groups}
-    total = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-    for group in groups:
-        _scale(group.parameters, norms[group.name] if per_group else total, limit)
-    return {**{name: float(norm) for name, norm in norms.items()}, "total": float(total)}
-
-
-def _norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(norms)) if norms else parameters[0].new_zeros(())
+    squares = squared_norms([group.parameters for group in groups])
+    total = squares.sum().sqrt()
+    for group, norm in zip(groups, squares.sqrt(), strict=True):
+        _scale(group.parameters, norm if per_group else total, limit)
+    norms = squares.sqrt().tolist()
+    return {**dict(zip([g.name for g in groups], norms, strict=True)), "total": float(total)}
 
 
 def _scale(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> None:
@@ -81,4 +82,4 @@ def _scale(parameters: Iterable[nn.Parameter], norm: Tensor, limit: float) -> No
         return
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad.mul_(limit / norm)
+            local(parameter.grad).mul_(limit / norm)

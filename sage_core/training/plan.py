@@ -1,20 +1,29 @@
-"""What a run would take, said before it is started: steps, samples, parameters, memory."""
+"""What a run would take, said before it is started: steps, samples, parameters, memory, time."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
 
 from sage_core.config.adapt import AdaptConfig
-from sage_core.models import GeometricModel, blank_model
+from sage_core.models import GeometricModel
+from sage_core.training.cost import kept_bytes, peak_flops
+from sage_core.training.journal import read_metrics
 from sage_core.training.order import Kind
-from sage_core.training.ranks import Ranks
-from sage_core.training.run import build, image_size, trained_model
+from sage_core.training.precision import half
+from sage_core.training.ranks import Ranks, device_for
+from sage_core.training.run import Built, build, train
 from sage_core.training.settings import TrainSettings
+
+PLANNED_MFU = 0.3
+"""Share of a device's peak that is counted on where no step was timed; transformers of this size reach
+0.25 to 0.35 with enough images at once."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +32,21 @@ class Plan:
 
     Attributes:
         steps, batch: optimiser steps, and samples of each.
+        processes: how many share a step.
         video_samples, labelled_samples: over the whole run.
-        image_px, views: what the model is given.
+        image_px, views: what the model is given; the most views where their number varies.
         parameters, trained_parameters: how many numbers, by group.
-        memory_mb: of one process at least: weights, gradients, AdamW's moments, and what the forward pass of
-            one micro-batch keeps for the backward pass. Rendering and the allocator's slack come on top.
+        memory_mb: of one process at least: weights, gradients, AdamW's moments, the average, and what the
+            forward pass of one micro-batch keeps for the backward pass. Rendering and the allocator's slack
+            come on top.
+        tflop_per_sample: 10^12 operations of the model, forward and backward.
+        hours: the run's length; None where nothing is known of the device.
+        hours_from: what ``hours`` was worked out from.
     """
 
     steps: int
     batch: int
+    processes: int
     video_samples: int
     labelled_samples: int
     image_px: int
@@ -39,86 +54,130 @@ class Plan:
     parameters: dict[str, int]
     trained_parameters: dict[str, int]
     memory_mb: dict[str, float]
+    tflop_per_sample: float
+    hours: float | None
+    hours_from: str
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def plan(settings: TrainSettings) -> Plan:
-    """Load weights and open the data as the run would, train nothing.
+def plan(settings: TrainSettings, timed_steps: int = 0) -> Plan:
+    """Load weights and open the data as the run would, on the CPU, and train nothing.
+
+    With ``timed_steps`` so many micro-batches are then trained for their time, on the device that the run
+    would use, in a folder that is thrown away.
 
     Raises:
         SageError: all that would keep the run from starting.
     """
-    ranks = Ranks(0, 1, 0, torch.device("cpu"))
-    parts, routine = build(settings, ranks)
-    adapt = settings.adapt
-    counts = routine.order.counts(routine.rate.steps)
-    model = trained_model(adapt)
-    size = image_size(adapt, model)
-    groups = {name: [p for _, p in members] for name, members in model.parameter_groups().items()}
+    # A share of the model has no parameters to count, and what compiling does cannot be seen before.
+    plain = {"parallel": "ddp", "compile": False}
+    adapt = settings.adapt.model_copy(update=plain)
+    whole = settings.model_copy(update={"adapt": adapt})
+    built = build(whole, Ranks(0, 1, 0, torch.device("cpu")))
+    order, steps = built.routine.order, built.routine.rate.steps
+    counts, views = order.counts(steps), adapt.views.max or adapt.sampling.n_context
+    assert built.parts.flops is not None
+    flops = built.parts.flops(views)
+    processes = _processes(settings.adapt)
+    hours, source = _hours(settings, built, flops * order.batch * steps / processes, timed_steps)
     return Plan(
-        steps=routine.rate.steps,
-        batch=routine.order.batch,
+        steps=steps,
+        batch=order.batch,
+        processes=processes,
         video_samples=counts[Kind.VIDEO],
         labelled_samples=counts[Kind.LABELLED],
-        image_px=size,
-        views=adapt.sampling.n_context,
-        parameters={name: _count(members) for name, members in groups.items()},
-        trained_parameters={group.name: _count(group.parameters) for group in parts.groups},
-        memory_mb=memory_estimate(adapt, model, size),
+        image_px=built.prepared.image_px,
+        views=views,
+        parameters=_parameters(built.prepared.model),
+        trained_parameters={g.name: _count(g.parameters) for g in built.prepared.groups},
+        memory_mb=memory_estimate(settings.adapt, built.prepared.shell, built.prepared.image_px),
+        tflop_per_sample=round(flops / 1e12, 6),
+        hours=hours,
+        hours_from=source,
     )
 
 
-def plan_json(settings: dict[str, Any]) -> dict[str, Any]:
+def plan_json(settings: dict[str, Any], timed_steps: int = 0) -> dict[str, Any]:
     """:func:`plan` for :func:`sage_core.sandbox.call`, so that its caller needs no torch."""
-    return plan(TrainSettings.model_validate(settings)).to_json()
+    return plan(TrainSettings.model_validate(settings), timed_steps).to_json()
 
 
-def memory_estimate(adapt: AdaptConfig, model: GeometricModel, size: int) -> dict[str, float]:
+def memory_estimate(adapt: AdaptConfig, shell: GeometricModel, size: int) -> dict[str, float]:
     """Megabytes (MiB) by use, of one process.
 
     Activations are counted, not guessed: the forward pass runs on tensors without storage, and what autograd
-    keeps of it is added up.
+    keeps of it is added up. With ``fully_shard`` a process has its share of the rest.
     """
-    trained = 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    share = _processes(adapt) if adapt.parallel == "fully_shard" else 1
+    trained = 4 * sum(p.numel() for p in shell.parameters() if p.requires_grad) / share
+    device = device_for(adapt.device)
+    views = adapt.views.max or adapt.sampling.n_context
+    at_once = adapt.optimizer.micro_batch * adapt.sampling.n_context // views
     uses = {
-        "weights": 4 * sum(p.numel() for p in model.parameters()),
+        "weights": 4 * sum(p.numel() for p in shell.parameters()) / share,
         "gradients": trained,
         "moments": 2 * trained,
-        "activations": _activation_bytes(adapt, model, size),
+        "average": trained if adapt.ema_decay else 0,
+        "activations": kept_bytes(shell, (at_once, views, size, size), half=half(adapt, device)),
     }
     rounded = {name: round(value / 2**20, 1) for name, value in uses.items()}
     return {**rounded, "total": round(sum(rounded.values()), 1)}
 
 
-def _activation_bytes(adapt: AdaptConfig, model: GeometricModel, size: int) -> int:
-    half = adapt.precision == "bfloat16" or (
-        adapt.precision == "auto" and torch.cuda.is_available()
+def _hours(
+    settings: TrainSettings, built: Built, flops: float, timed_steps: int
+) -> tuple[float | None, str]:
+    """How long the run takes, and from what that follows; ``flops`` are one process's, of the whole run."""
+    adapt = settings.adapt
+    device = device_for(adapt.device)
+    if timed_steps:
+        seconds = _seconds_per_sample(settings, timed_steps)
+        routine = built.routine
+        samples = routine.order.batch * routine.rate.steps / _processes(adapt)
+        return round(samples * seconds / 3600, 4), (
+            f"{timed_steps} timed steps of one process on {device.type}, {seconds:.3g} s a sample"
+        )
+    peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
+    if peak is None:
+        return None, "not known: --timed-steps measures it, or set adapt.peak_tflops"
+    return round(flops / (PLANNED_MFU * peak) / 3600, 4), (
+        f"operations at {PLANNED_MFU:.0%} of a peak of {peak / 1e12:.3g} Tflop/s (not measured)"
     )
-    twin = blank_model(model.config)
-    with FakeTensorMode():
-        twin._apply(_without_storage)  # type: ignore[no-untyped-call]
-        twin.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
-        weights = {p.untyped_storage()._cdata for p in twin.parameters()}
-        kept: dict[int, torch.UntypedStorage] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-            return tensor
-
-        shape = (adapt.optimizer.micro_batch, adapt.sampling.n_context, 3, size, size)
-        with (
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=half),
-        ):
-            twin.train()(torch.zeros(shape))
-        return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
 
 
-def _without_storage(tensor: Tensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype)
+def _seconds_per_sample(settings: TrainSettings, steps: int) -> float:
+    """Mean over so many steps of one micro-batch each; the first, which warms up, does not count."""
+    adapt = settings.adapt
+    short = {
+        "steps": steps + 1,
+        "optimizer": adapt.optimizer.model_copy(update={"batch": adapt.optimizer.micro_batch}),
+        "checkpoint": adapt.checkpoint.model_copy(update={"minutes": 0.0, "steps": 0}),
+        "parallel": "ddp",
+        "processes": 1,
+        "render_steps": 0,
+        "tensorboard": False,
+    }
+    with tempfile.TemporaryDirectory(prefix="sage-timed-") as folder:
+        changes = {"adapt": adapt.model_copy(update=short), "out": folder}
+        train(settings.model_copy(update=changes))
+        lines = read_metrics(Path(folder) / "metrics.jsonl")[1:]
+    seconds: float = sum(line["seconds"] for line in lines)
+    return seconds / (len(lines) * adapt.optimizer.micro_batch)
 
 
-def _count(parameters: Any) -> int:
-    return sum(int(p.numel()) for p in parameters)
+def _processes(adapt: AdaptConfig) -> int:
+    """Training processes on this machine."""
+    if adapt.processes:
+        return adapt.processes
+    return max(1, torch.cuda.device_count()) if device_for(adapt.device).type == "cuda" else 1
+
+
+def _parameters(model: GeometricModel) -> dict[str, int]:
+    groups = model.parameter_groups().items()
+    return {name: _count(p for _, p in members) for name, members in groups}
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)

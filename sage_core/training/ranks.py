@@ -74,8 +74,15 @@ def joined(device: Literal["auto", "cpu", "cuda"], threads: int) -> Iterator[Ran
             distributed.destroy_process_group()
 
 
-def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.device:
+def device_for(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The kind of device that a run trains on."""
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.device:
+    if device_for(wanted).type == "cpu":
         return torch.device("cpu")
     there = torch.cuda.device_count()
     if local_rank >= there:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
+from dataclasses import dataclass
+from functools import cache, partial
 
+import cv2
 import torch
 from safetensors import SafetensorError
 
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
-from sage_core.errors import ConfigError, SageError, TrainingError
-from sage_core.models import GeometricModel, load_model, save_model
-from sage_core.training.engine import Ending, Parts, Routine, Trainer
-from sage_core.training.files import disk_is_full, read_json, write_json
+from sage_core.errors import SageError, TrainingError
+from sage_core.models import GeometricModel, save_model
+from sage_core.training.board import check_tensorboard
+from sage_core.training.cost import pass_flops, peak_flops
+from sage_core.training.engine import Ending, Trainer
+from sage_core.training.failures import named
+from sage_core.training.files import read_json, write_json
 from sage_core.training.journal import loss_figures, read_metrics, write_losses
 from sage_core.training.labelled import labelled_source
 from sage_core.training.lock import run_lock
 from sage_core.training.objective import TERMS, Objective
-from sage_core.training.optimisation import LearningRate, TrainedGroup
-from sage_core.training.order import Kind, SampleId, SampleOrder
+from sage_core.training.optimisation import LearningRate
+from sage_core.training.order import Kind, SampleId, SampleOrder, ViewCounts
+from sage_core.training.precision import half
+from sage_core.training.preparation import Prepared, filled, prepared
 from sage_core.training.ranks import Ranks, joined
+from sage_core.training.renders import picture
+from sage_core.training.routine import Routine
 from sage_core.training.samples import (
     LabelledSample,
     VideoSample,
@@ -29,6 +38,8 @@ from sage_core.training.samples import (
     labelled_sample,
 )
 from sage_core.training.settings import TrainSettings
+from sage_core.training.step import Parts
+from sage_core.training.teaching import teacher
 from sage_core.types import Reason
 
 Sample = VideoSample | LabelledSample
@@ -56,60 +67,63 @@ def train(settings: TrainSettings, *, until: int | None = None) -> Ending:
             return _run(settings, ranks, until)
 
 
-def build(settings: TrainSettings, ranks: Ranks) -> tuple[Parts[Sample], Routine]:
+@dataclass(frozen=True)
+class Built:
+    """A run that is ready to start: its model, what it trains on, how it proceeds."""
+
+    prepared: Prepared
+    parts: Parts[Sample]
+    routine: Routine
+
+
+def build(settings: TrainSettings, ranks: Ranks) -> Built:
     """Model, data, loss and schedule of a run, on this rank's device.
 
     Raises:
         SageError: weights that do not load, data that yields no samples, settings that contradict.
     """
-    adapt = settings.adapt
-    model = trained_model(adapt).to(ranks.device)
-    size = image_size(adapt, model)
-    sample, order = _samples(settings, size)
-    groups = [
-        TrainedGroup(name, kept, adapt.lr_factors.get(name, 1.0))
-        for name, members in model.parameter_groups().items()
-        if (kept := tuple(p for _, p in members if p.requires_grad))
-    ]
-    objective = Objective(adapt, ranks.device)
-    return Parts(model, groups, sample, objective, TERMS), routine(settings, order)
+    adapt, device = settings.adapt, ranks.device
+    if adapt.tensorboard:
+        check_tensorboard()
+    ready = prepared(adapt, ranks, settings.seed)
+    videos, sample = _samples(settings, ready.image_px)
+    objective = Objective(adapt, device)
+    first = partial(videos, SampleId(Kind.VIDEO, 0, 0))
+    parts = Parts(
+        ready.model,
+        ready.groups,
+        sample,
+        objective,
+        TERMS,
+        teach=teacher(adapt, device),
+        picture=picture(objective, first, device) if adapt.render_steps else None,
+        flops=sample_flops(ready, adapt),
+    )
+    peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
+    order = sample_order(adapt, len(settings.datasets), settings.seed)
+    return Built(ready, parts, routine(settings, order, peak))
 
 
-def trained_model(adapt: AdaptConfig) -> GeometricModel:
-    """The base model with frozen what stays as it is, in training mode.
+def sample_flops(ready: Prepared, adapt: AdaptConfig) -> Callable[[int], float]:
+    """Context views (0: as set) → the model's operations on one sample, forward and backward."""
+    side = ready.image_px
 
-    Raises:
-        CheckpointError: weights that cannot be loaded.
-        ConfigError: a group that the model does not have.
-    """
-    model = load_model(adapt.base)
-    model.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
-    unknown = adapt.lr_factors.keys() - model.parameter_groups().keys()
-    if unknown:
-        raise ConfigError(
-            f"adapt.lr_factors names {', '.join(sorted(unknown))}: this model's groups are "
-            f"{', '.join(model.parameter_groups())}"
-        )
-    return model.train()
+    @cache
+    def flops(views: int) -> float:
+        return pass_flops(ready.shell, (1, views or adapt.sampling.n_context, side, side))
+
+    return flops
 
 
-def image_size(adapt: AdaptConfig, model: GeometricModel) -> int:
-    """Side of the images in pixels: as set, or as the model was trained."""
-    size = adapt.image_px or model.image_size
-    if size % model.patch_size:
-        raise ConfigError(
-            f"adapt.image_px={size} is no multiple of the model's patch of {model.patch_size} px"
-        )
-    return size
-
-
-def sample_order(adapt: AdaptConfig, datasets: int) -> SampleOrder:
+def sample_order(adapt: AdaptConfig, datasets: int, seed: int) -> SampleOrder:
     """The stream of samples that the settings describe."""
     ratio = adapt.regularisation.ratio if adapt.regularisation.enabled else 0
-    return SampleOrder(adapt.trajectories * datasets, ratio, adapt.optimizer.batch)
+    views = adapt.views
+    counts = ViewCounts(views.min, views.max, seed) if views.min and views.max else None
+    return SampleOrder(adapt.trajectories * datasets, ratio, adapt.optimizer.batch, counts)
 
 
-def routine(settings: TrainSettings, order: SampleOrder) -> Routine:
+def routine(settings: TrainSettings, order: SampleOrder, peak: float | None) -> Routine:
     """How the run proceeds."""
     adapt, optimizer = settings.adapt, settings.adapt.optimizer
     steps = adapt.steps or order.steps(adapt.epochs)
@@ -125,30 +139,39 @@ def routine(settings: TrainSettings, order: SampleOrder) -> Routine:
         seed=settings.seed,
         fingerprint=settings.fingerprint(),
         micro_batch=optimizer.micro_batch,
+        images=optimizer.micro_batch * adapt.sampling.n_context,
         betas=(optimizer.beta1, optimizer.beta2),
         weight_decay=optimizer.weight_decay,
         clip_norm=optimizer.clip_norm,
         clip_per_group=optimizer.clip_per_group,
+        ema_decay=adapt.ema_decay,
         checkpoint_minutes=adapt.checkpoint.minutes,
         checkpoint_steps=adapt.checkpoint.steps,
         keep=adapt.checkpoint.keep,
         max_skipped=optimizer.max_skipped,
         skip_window=optimizer.skip_window,
         threads=adapt.loader_threads,
+        render_steps=adapt.render_steps,
+        tensorboard=adapt.tensorboard,
+        peak_flops=peak,
     )
 
 
 def _run(settings: TrainSettings, ranks: Ranks, until: int | None) -> Ending:
-    parts, how = build(settings, ranks)
-    trainer = Trainer(parts, how, settings.folder, ranks)
+    built = build(settings, ranks)
+    trainer = Trainer(built.parts, built.routine, settings.folder, ranks)
     ending = trainer.run(until)
-    if ending is Ending.FINISHED and ranks.first:
-        _publish(settings, trainer)
+    if ending is Ending.FINISHED:
+        weights = trainer.weights()
+        if ranks.first:
+            _publish(settings, trainer, filled(built.prepared.shell, weights))
     ranks.barrier()
     return ending
 
 
-def _samples(settings: TrainSettings, size: int) -> tuple[Any, SampleOrder]:
+def _samples(
+    settings: TrainSettings, size: int
+) -> tuple[VideoSamples, Callable[[SampleId], Sample]]:
     adapt = settings.adapt
     videos = VideoSamples(
         settings.datasets,
@@ -156,18 +179,17 @@ def _samples(settings: TrainSettings, size: int) -> tuple[Any, SampleOrder]:
         size=size,
         seed=settings.seed,
         shuffle_views=adapt.shuffle_views,
+        most_views=adapt.views.max,
     )
     views = labelled_source(adapt, size, settings.seed)
 
     def sample(one: SampleId) -> Sample:
         return videos(one) if one.kind is Kind.VIDEO else labelled_sample(views(one), size)
 
-    return sample, sample_order(adapt, len(settings.datasets))
+    return videos, sample
 
 
-def _publish(settings: TrainSettings, trainer: Trainer[Sample]) -> None:
-    model = trainer.parts.model
-    assert isinstance(model, GeometricModel)
+def _publish(settings: TrainSettings, trainer: Trainer[Sample], model: GeometricModel) -> None:
     facts = {
         "base": settings.adapt.base,
         "fingerprint": settings.fingerprint(),
@@ -181,6 +203,7 @@ def _publish(settings: TrainSettings, trainer: Trainer[Sample]) -> None:
     result = {
         **facts,
         "status": "finished",
+        "weights": "average" if trainer.average else "last",
         "losses": loss_figures(lines),
         "skipped": list(trainer.state.skipped),
         "seconds": round(sum(line["seconds"] for line in lines), 1),
@@ -215,35 +238,14 @@ def _failure_written(settings: TrainSettings, ranks: Ranks) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
-    except (SageError, RuntimeError, OSError, SafetensorError) as error:
-        known = _named(error, settings)
+    except (SageError, RuntimeError, OSError, MemoryError, SafetensorError, cv2.error) as error:
+        known = named(error, settings)
         if known is None:
             raise
         data = {"status": "failed", "reason": known.reason.value, "message": str(known)}
         with suppress(OSError):
             write_json(path, {**data, "retryable": known.retryable})
         raise known from error
-
-
-def _named(error: Exception, settings: TrainSettings) -> SageError | None:
-    """The error as one that says what to do, if it is of a known kind."""
-    if isinstance(error, SageError):
-        return error
-    if disk_is_full(error, settings.folder):
-        return TrainingError(
-            f"the disk of {settings.folder} is full: free some space and run the same command again",
-            reason=Reason.DISK_FULL,
-            retryable=True,
-        )
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-        adapt = settings.adapt
-        return TrainingError(
-            f"out of memory with {adapt.optimizer.micro_batch} samples of {adapt.sampling.n_context} "
-            "views at a time: lower adapt.optimizer.micro_batch (which changes no result), then "
-            f"adapt.sampling.n_context, then adapt.image_px. {str(error).splitlines()[0]}",
-            reason=Reason.MEMORY_LIMIT,
-        )
-    return None
 
 
 @contextmanager

@@ -34,6 +34,16 @@ _CLIP_ORDER = 1_000
 
 
 @dataclass(frozen=True)
+class Pseudo:
+    """Pointmaps that a teacher predicted, as a batch of one."""
+
+    points: Tensor
+    """float32 [1, V, H, W, 3] in view 0's camera frame, the teacher's own unit."""
+    conf: Tensor
+    """float32 [1, V, H, W]; only its order within a view means anything."""
+
+
+@dataclass(frozen=True)
 class VideoSample:
     """Views of one clip, context first, then targets; view 0 is the reference.
 
@@ -55,6 +65,8 @@ class VideoSample:
     cam_from_reference: Tensor
     anchors: SparseAnchors
     render_order: tuple[int, ...]
+    taught: Pseudo | None = None
+    """What a teacher that saw all views says of the context views."""
 
     def to(self, device: torch.device) -> VideoSample:
         """The sample on a device."""
@@ -112,11 +124,14 @@ class VideoSamples:
         size: int,
         seed: int,
         shuffle_views: bool,
+        most_views: int | None = None,
     ) -> None:
+        """Open the shards and find the clips that yield samples of ``most_views`` context views."""
         if not datasets:
             raise TrainingError("no shards were given, so there is nothing to train on")
         self._readers: list[ShardReader] = []
-        self._clips = [self._opened(data, sampling) for data in datasets]
+        most = _with_context(sampling, most_views or sampling.n_context)
+        self._clips = [self._opened(data, most) for data in datasets]
         self._sampling, self._size = sampling, size
         self._seed, self._shuffle = seed, shuffle_views
         self._local = threading.local()
@@ -140,7 +155,8 @@ class VideoSamples:
         reader = self._reader(shard)
         clip = reader.clip(name)
         rng = sample.rng(self._seed)
-        drawn = draw_trajectory(clip, self._sampling, rng)
+        sampling = _with_context(self._sampling, sample.views or self._sampling.n_context)
+        drawn = draw_trajectory(clip, sampling, rng)
         trajectory = _shuffled(drawn, rng) if self._shuffle else drawn
         frames = reader.frames(clip, trajectory.rows)
         order = rng.permutation(len(trajectory.context)).tolist()
@@ -214,6 +230,10 @@ def labelled_sample(views: LabelledViews, size: int) -> LabelledSample:
         torch.from_numpy(np.where(valid[..., None], points, 0.0).astype(np.float32)),
         torch.from_numpy(valid),
     )
+
+
+def _with_context(sampling: SamplingConfig, views: int) -> SamplingConfig:
+    return sampling.model_copy(update={"n_context": views})
 
 
 @lru_cache(maxsize=64)

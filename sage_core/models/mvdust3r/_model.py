@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from sage_core.models.interface import (
     GeometricModel,
     GeometryOutput,
     Normalisation,
+    run_block,
 )
 from sage_core.models.mvdust3r._blocks import NORM_EPS, DecoderBlock, EncoderBlock, PatchEmbed
 from sage_core.models.mvdust3r._config import MVDust3rConfig
@@ -44,6 +47,7 @@ class MVDust3r(GeometricModel):
     """
 
     config: MVDust3rConfig
+    block_types = (EncoderBlock, DecoderBlock)
     _never_trained = frozenset({"mask_token"})
 
     def __init__(self, config: MVDust3rConfig) -> None:
@@ -114,7 +118,7 @@ class MVDust3r(GeometricModel):
         rotary = rotary_table(*grid, head, images.device)
         tokens = self.patch_embed(images.flatten(0, 1))
         for block in self.enc_blocks:
-            tokens = block(tokens, rotary)
+            tokens = self._run(block, tokens, rotary)
         tokens = self.decoder_embed(self.enc_norm(tokens))
         return tokens.unflatten(0, images.shape[:2])  # type: ignore[no-any-return]
 
@@ -124,17 +128,20 @@ class MVDust3r(GeometricModel):
         rotary = rotary_table(*grid, head, tokens.device)
         exchange = self.config.cross_reference and references > 1
         for layer in range(self.config.dec_depth):
-            reference = self.dec_blocks[layer](tokens, slice(0, 1), rotary)
-            sources = self.dec_blocks2[layer](tokens, slice(1, None), rotary)
+            reference = self._run(self.dec_blocks[layer], tokens, slice(0, 1), rotary)
+            sources = self._run(self.dec_blocks2[layer], tokens, slice(1, None), rotary)
             tokens = torch.cat((reference, sources), dim=1)
             if exchange:
                 # Same view, other paths: views become the batch and paths the slots.
                 paths = _unswap(tokens, references).transpose(1, 2)
-                mixed = self.dec_same_view_blocks[layer](
-                    paths.flatten(0, 1), slice(None), rotary
-                ).view_as(paths)
+                block = self.dec_same_view_blocks[layer]
+                mixed = self._run(block, paths.flatten(0, 1), slice(None), rotary).view_as(paths)
                 tokens = _swap_paths(mixed.transpose(1, 2)).flatten(0, 1)
         return self.dec_norm(tokens)  # type: ignore[no-any-return]
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Tensor:
+        out: Tensor = run_block(block, *inputs, checkpointing=self.checkpointing)
+        return out
 
     def _heads(self, tokens: Tensor, images: Tensor, grid: tuple[int, int]) -> GeometryOutput:
         first = self.downstream_head1(tokens[:, 0], images[:, 0])

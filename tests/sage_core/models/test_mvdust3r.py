@@ -1,13 +1,15 @@
 """What the golden tensors do not pin: free image sizes, freezing, initial weights."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sage_core.errors import ConfigError
-from sage_core.models import MVDust3rConfig, build_model
+from sage_core.models import MVDust3rConfig, build_model, run_block
 from sage_core.models.mvdust3r._heads import points_and_confidence
+from sage_core.models.mvdust3r._rope import rotary_table
 
 SMALL = MVDust3rConfig(
     image_size=16,
@@ -138,3 +140,78 @@ def test_points_lie_along_xyz_at_expm1_of_its_length():
 def test_heads_must_fit_the_rotary_embedding():
     with pytest.raises(ConfigError, match="multiple of 4"):
         MVDust3rConfig(enc_embed_dim=24, enc_num_heads=4)
+
+
+def test_patterns_freeze_parameters_by_name(model):
+    model.freeze(("enc_blocks.*", "*.bias"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(name.startswith("enc_blocks.") or name.endswith(".bias") for name in trained)
+    assert {"patch_embed.proj.weight", "dec_blocks.0.attn.qkv.weight"} <= trained
+    assert not model.train().enc_blocks[0].training
+    assert model.dec_blocks[0].training
+    with pytest.raises(ConfigError, match=r"cannot freeze blocks\.\*"):
+        model.freeze(("blocks.*",))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_checkpointed_blocks_give_the_same_gradients(precision):
+    model = build_model(replace(SMALL, cross_reference=True), seed=1).train()
+
+    def gradients():
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            out = model(images(), references=2)
+        (out.points.sum() + out.conf.log().sum()).backward()
+        return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    model.checkpointing = True
+    again = gradients()
+    assert plain.keys() == again.keys()
+    assert "dec_same_view_blocks.0.attn.qkv.weight" in plain
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+def test_a_checkpointed_block_keeps_only_its_input():
+    block = build_model(SMALL, seed=1).enc_blocks[0]
+    tokens = torch.rand(2, 6, 32, requires_grad=True)
+    rotary = rotary_table(2, 3, 16, tokens.device)
+
+    def kept(checkpointing):
+        sizes = []
+
+        def note(tensor):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            run_block(block, tokens, rotary, checkpointing=checkpointing)
+        return sum(sizes)
+
+    assert kept(True) <= tokens.numel() < kept(False) / 10
+
+
+def test_the_trunk_is_bfloat16_under_autocast_and_the_heads_are_not(model):
+    seen = {}
+    hooks = {"enc_blocks.0.mlp.fc1": "trunk", "downstream_head1.proj": "head"}
+    for name, where in hooks.items():
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, out, where=where: seen.update({where: out.dtype})
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(images())
+    assert seen == {"trunk": torch.bfloat16, "head": torch.float32}
+    assert {t.dtype for t in (out.points, out.conf, *vars(out.gaussians).values())} == {
+        torch.float32
+    }
+
+
+def test_attention_is_torchs_own_kernel_in_bfloat16(model):
+    """Fused attention needs queries, keys and values of one low precision, rotated in float32."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with torch.autocast("cpu", torch.bfloat16), profile(activities=[ProfilerActivity.CPU]) as done:
+        model(images())
+    names = {event.name for event in done.events()}
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in names
+    assert "aten::_scaled_dot_product_attention_math" not in names

@@ -10,7 +10,7 @@ from torch import nn
 
 from sage_core.errors import CheckpointError, TrainingError
 from sage_core.training.checkpoints import newest_checkpoint
-from sage_core.training.engine import Ending, Parts, Routine, Trainer
+from sage_core.training.engine import Ending, Trainer
 from sage_core.training.journal import CIRCUMSTANCES, MetricsLog, loss_figures, read_metrics
 from sage_core.training.lock import run_lock
 from sage_core.training.optimisation import (
@@ -21,7 +21,9 @@ from sage_core.training.optimisation import (
 )
 from sage_core.training.order import Kind, SampleOrder
 from sage_core.training.ranks import Ranks
+from sage_core.training.routine import Routine
 from sage_core.training.schedule import lr_share
+from sage_core.training.step import Parts
 from sage_core.types import Reason
 
 ALONE = Ranks(0, 1, 0, torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from sage_core.config.sampling import SamplingConfig
 from sage_core.models import Gaussians, GeometryOutput
 from sage_core.training.objective import Objective
 from sage_core.training.order import Kind, SampleId
+from sage_core.training.renders import strip
 from sage_core.training.samples import VideoSamples
 from sage_core.training.settings import DataSet, ShardPart
 
@@ -113,11 +115,22 @@ def test_points_that_are_not_finite_are_not_rendered(sample):
 
 def test_fewer_rendered_views_follow_the_samples_own_draw(sample):
     some = objective(rendered_context=1)
-    views = some._rendered_views(sample, torch.ones(1))
-    assert len(views.images[0]) == 3
-    first = sample.render_order[0]
-    assert torch.equal(views.images[0, 0], sample.images[first])
-    assert torch.equal(views.images[0, 1:], sample.images[3:])
+    assert some._chosen_views(sample) == [sample.render_order[0], 3, 4]
+    assert objective()._chosen_views(sample) == [*sample.render_order, 3, 4]
+
+
+def test_renders_stand_beside_their_targets(sample):
+    targets, rendered = objective().renders(Answer(guess(sample)), sample)
+    assert torch.equal(targets, sample.images[3:])
+    assert rendered.shape == targets.shape
+    picture = strip(targets, rendered)
+    assert picture.shape == (2 * SIZE, 2 * SIZE, 3)
+    assert np.array_equal(picture[:SIZE, :SIZE], as_bytes(targets[0]))
+    assert np.array_equal(picture[SIZE:, SIZE:], as_bytes(rendered[1]))
+
+
+def as_bytes(image):
+    return (255 * image.movedim(0, -1)).round().byte().numpy()
 
 
 def test_a_sample_without_anchors_gives_nothing_but_stays_tied(sample):

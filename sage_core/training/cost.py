@@ -1,0 +1,113 @@
+"""What a model's passes take, counted on tensors without memory, and what devices can do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sage_core.models import GeometricModel, GeometryOutput
+
+Shape = tuple[int, int, int, int]
+"""Samples, views, height, width."""
+
+_PEAK_TFLOPS = {
+    "GB200": 2500,
+    "B200": 2250,
+    "H200": 989,
+    "H100 PCIe": 756,
+    "H100 NVL": 835,
+    "H100": 989,
+    "A100": 312,
+    "L40S": 362,
+    "RTX 6000 Ada": 364,
+    "RTX 4090": 165,
+    "RTX 3090": 71,
+    "A10": 125,
+}
+"""Dense bfloat16 with float32 sums, 10^12 operations a second, from the makers' data sheets; the first
+name that is part of the device's counts."""
+
+
+def peak_flops(device: torch.device, *, half: bool, given_tflops: float | None) -> float | None:
+    """Operations a second that the device could do: as given, or by its name for bfloat16, or not known."""
+    if given_tflops is not None:
+        return given_tflops * 1e12
+    if device.type != "cuda" or not half:
+        return None
+    return known_peak(torch.cuda.get_device_name(device))
+
+
+def known_peak(device_name: str) -> float | None:
+    """The bfloat16 peak of a device by its name, or None."""
+    for part, tflops in _PEAK_TFLOPS.items():
+        if part.lower() in device_name.lower():
+            return tflops * 1e12
+    return None
+
+
+def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
+    """Bytes that autograd keeps of a forward pass for the backward pass, the weights not counted."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with _twin(shell) as twin:
+        weights = {p.untyped_storage()._cdata for p in twin.parameters()}
+        with (
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=half),
+        ):
+            answer = twin(_images(shape))
+        del answer
+        return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
+
+
+def pass_flops(shell: GeometricModel, shape: Shape) -> float:
+    """Operations (two a multiply-add) of a forward and a backward pass.
+
+    Matrix products, attention and convolutions count. What activation checkpointing computes again does not:
+    the figure is of the model, not of how it is run.
+    """
+    with (
+        _twin(shell) as twin,
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        twin.checkpointing = False
+        _sum(twin(_images(shape))).backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops())
+
+
+@contextmanager
+def _twin(shell: GeometricModel) -> Iterator[GeometricModel]:
+    """The model with tensors that have a device and a shape, and no memory."""
+    twin = copy.deepcopy(shell)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        twin._apply(_without_memory)  # type: ignore[no-untyped-call]
+        yield twin
+
+
+def _without_memory(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype)
+
+
+def _images(shape: Shape) -> Tensor:
+    samples, views, height, width = shape
+    return torch.zeros(samples, views, 3, height, width)
+
+
+def _sum(output: GeometryOutput) -> Tensor:
+    """A scalar that depends on all that a model answers."""
+    parts = [v for v in vars(output).values() if isinstance(v, Tensor)]
+    if output.gaussians is not None:
+        parts += vars(output.gaussians).values()
+    return sum((part.sum() for part in parts), torch.zeros(()))

@@ -1,0 +1,118 @@
+"""From base weights to the model that trains: what is frozen, adapted, checkpointed, compiled, sharded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sage_core.config.adapt import AdaptConfig
+from sage_core.errors import ConfigError
+from sage_core.models import GeometricModel, load_model
+from sage_core.models.lora import add_lora, merge_lora
+from sage_core.training.compiling import compile_blocks
+from sage_core.training.optimisation import TrainedGroup
+from sage_core.training.parallel import shard
+from sage_core.training.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that is ready to train.
+
+    Attributes:
+        model: on its device, in training mode; with ``adapt.parallel=fully_shard`` this rank's share of it.
+        shell: the same model without any values (on the device ``meta``), whole, for what needs its form.
+        groups: the parameters that train.
+        image_px: side of the images that it is given.
+    """
+
+    model: GeometricModel
+    shell: GeometricModel
+    groups: list[TrainedGroup]
+    image_px: int
+
+
+def prepared(adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
+    """The base model as the settings want it trained.
+
+    Raises:
+        CheckpointError: weights that cannot be loaded.
+        ConfigError: a group that the model does not have, a size that is no multiple of its patch.
+    """
+    model = trained_model(adapt, seed).to(ranks.device)
+    size = image_size(adapt, model)
+    shell = without_values(model)
+    if adapt.compile:
+        compile_blocks(model, dynamic=adapt.views.varies)
+    if adapt.parallel == "fully_shard":
+        shard(model, ranks)
+    return Prepared(model, shell, trained_groups(model, adapt.lr_factors), size)
+
+
+def trained_model(adapt: AdaptConfig, seed: int) -> GeometricModel:
+    """The base model with frozen what stays as it is and adapters where asked for, in training mode.
+
+    Raises:
+        CheckpointError: weights that cannot be loaded.
+        ConfigError: a group that the model does not have.
+    """
+    model = load_model(adapt.base)
+    model.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
+    add_lora(model, adapt.lora, seed)
+    names = [name for name, _ in model.named_parameters()]
+    for entry in adapt.lr_factors:
+        if not any(model.selects(entry, name) for name in names):
+            raise ConfigError(
+                f"adapt.lr_factors names {entry}: this model's groups are "
+                f"{', '.join(model.parameter_groups())}, and no parameter's name matches"
+            )
+    model.checkpointing = adapt.checkpoint_activations
+    return model.train()
+
+
+def trained_groups(model: GeometricModel, factors: Mapping[str, float]) -> list[TrainedGroup]:
+    """The parameters that train by group; those that an entry of ``factors`` selects are one of its name."""
+    members: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            fitting = [entry for entry in factors if model.selects(entry, name)]
+            group = fitting[-1] if fitting else model.group_of(name)
+            members.setdefault(group, []).append(parameter)
+    return [
+        TrainedGroup(name, tuple(kept), factors.get(name, 1.0)) for name, kept in members.items()
+    ]
+
+
+def image_size(adapt: AdaptConfig, model: GeometricModel) -> int:
+    """Side of the images in pixels: as set, or as the model was trained."""
+    size = adapt.image_px or model.image_size
+    if size % model.patch_size:
+        raise ConfigError(
+            f"adapt.image_px={size} is no multiple of the model's patch of {model.patch_size} px"
+        )
+    return size
+
+
+def without_values(model: GeometricModel) -> GeometricModel:
+    """A copy whose parameters and buffers have shapes but no memory."""
+    # What the model only carries from file to file is shared, not copied.
+    memo: dict[int, Any] = {id(model.kept_tensors): model.kept_tensors}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
+
+
+def filled(shell: GeometricModel, tensors: Mapping[str, Tensor]) -> GeometricModel:
+    """The model with these values on the CPU, adapters merged into plain weights."""
+    model = copy.deepcopy(shell).to_empty(device="cpu")
+    model.load_state_dict(dict(tensors))
+    merge_lora(model)
+    return model
