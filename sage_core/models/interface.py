@@ -7,12 +7,13 @@ project's conventions and never the model's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
@@ -64,6 +65,8 @@ class GeometryOutput:
     """[B, V, 3, 3] in pixels, centres at +0.5, for models that predict cameras."""
     depth: Tensor | None = None
     """[B, V, H, W] z in each view's own camera, for models that predict depth."""
+    native: Mapping[str, Tensor] | None = None
+    """The model's own answer under its own names, for its own loss; the first dimension is the batch."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,11 @@ class GeometricModel(nn.Module, ABC):
     kept_tensors: dict[str, Tensor] = {}  # noqa: RUF012  replaced, never mutated
     """Tensors of the weights file that this model has no use for, by upstream's names: saving writes
     them back. They take no part in training and stay on the CPU."""
+    block_types: tuple[type[nn.Module], ...] = ()
+    """Classes of the trunk's blocks: what is checkpointed, compiled and sharded one by one."""
+    checkpointing: bool = False
+    """Whether :func:`run_block` computes a block again in the backward pass instead of keeping what is
+    inside it. A model's ``forward`` passes it on."""
 
     @abstractmethod
     def forward(self, images: Tensor) -> GeometryOutput:
@@ -203,3 +211,12 @@ class GeometricModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+def run_block(block: nn.Module, *inputs: Any, checkpointing: bool) -> Any:
+    """A block's output; with ``checkpointing`` and gradients on, what is inside it is not kept but computed
+    again in the backward pass. Values and gradients are the same either way.
+    """
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
