@@ -30,23 +30,38 @@ from sage_core.losses._scene import (
     scaled_cameras,
 )
 from sage_core.losses._supervised import confident_loss, normalised_errors, supervised_loss
+from sage_core.losses._vggt import (
+    CameraTerms,
+    LabelledScenes,
+    VGGTTerms,
+    camera_loss,
+    vggt_loss,
+)
+from sage_core.losses._vggt_dense import DenseTerms, ShapeTerm, dense_loss
 
 __all__ = [
     "SCALE_BOUNDS_AT_224",
     "AnchorReduction",
     "AnchorSampling",
+    "CameraTerms",
+    "DenseTerms",
     "GaussianGradient",
     "GaussianScene",
+    "LabelledScenes",
     "Perceptual",
     "PerceptualNetwork",
     "PhotometricForm",
     "RenderedViews",
     "RenderingOptions",
     "RenderingTerms",
+    "ShapeTerm",
     "SparseAnchors",
+    "VGGTTerms",
     "anchor_loss",
     "anchor_scales",
+    "camera_loss",
     "confident_loss",
+    "dense_loss",
     "gaussian_scene",
     "load_perceptual",
     "mean_distance",
@@ -57,4 +72,5 @@ __all__ = [
     "scale_bounds",
     "scaled_cameras",
     "supervised_loss",
+    "vggt_loss",
 ]
