@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.models._rope import Rotary, grid_positions, rotary_table
-from sage_core.models.vggt._blocks import Block, run_block
+from sage_core.models.interface import run_block
+from sage_core.models.vggt._blocks import Block
 from sage_core.models.vggt._config import VGGTConfig
 from sage_core.models.vggt._encoder import PatchEncoder
 

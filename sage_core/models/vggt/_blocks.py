@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
 from sage_core.models._rope import Rotary, rotate
 
@@ -88,10 +85,3 @@ class Block(nn.Module):
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotary))
         out: Tensor = tokens + self.ls2(self.mlp(self.norm2(tokens)))
         return out
-
-
-def run_block(block: nn.Module, *inputs: Any, checkpointing: bool) -> Any:
-    """A block's output; with checkpointing, its insides are computed again in the backward pass."""
-    if checkpointing and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)

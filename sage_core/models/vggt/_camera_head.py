@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from sage_core.models.vggt._blocks import NORM_EPS, Block, Mlp, run_block
+from sage_core.models.interface import run_block
+from sage_core.models.vggt._blocks import NORM_EPS, Block, Mlp
 from sage_core.models.vggt._config import VGGTConfig
 
 MODULATED_NORM_EPS = 1e-6

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sage_core.models.vggt._blocks import ENCODER_NORM_EPS, Block, run_block
+from sage_core.models.interface import IMAGENET, run_block
+from sage_core.models.vggt._blocks import ENCODER_NORM_EPS, Block
 from sage_core.models.vggt._config import VGGTConfig
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class PatchEmbed(nn.Module):
@@ -44,7 +42,7 @@ class PatchEncoder(nn.Module):
 
     def forward(self, images: Tensor, checkpointing: bool = False) -> Tensor:
         """Images [B, 3, H, W] in 0..1 to the tokens of their patches [B, h·w, C]."""
-        mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (MEAN, STD))
+        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET.mean, IMAGENET.std))
         rows, columns = (side // self.patch_size for side in images.shape[-2:])
         patches = self.patch_embed((images - mean) / std)
         batch = len(patches)

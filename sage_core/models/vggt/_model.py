@@ -5,11 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sage_core.geometry import SizeRule
 from sage_core.geometry.batched import compose, invert, pointmap
 from sage_core.models._gaussian_decoder import surface_gaussians
-from sage_core.models.interface import GeometricModel, GeometryOutput
+from sage_core.models.interface import (
+    IMAGENET,
+    Description,
+    GeometricModel,
+    GeometryOutput,
+    run_block,
+)
 from sage_core.models.vggt._aggregator import Aggregator
-from sage_core.models.vggt._blocks import run_block
+from sage_core.models.vggt._blocks import Block
 from sage_core.models.vggt._camera_head import CameraHead
 from sage_core.models.vggt._config import VGGTConfig
 from sage_core.models.vggt._dense_head import DenseHead
@@ -48,8 +55,9 @@ class VGGT(GeometricModel):
     world *is* view 0's camera: all predicted cameras are moved by what the first one is off.
     """
 
-    architecture = "vggt"
+    config: VGGTConfig
     min_views = 1
+    block_types = (Block,)
     _never_trained = frozenset({"aggregator.patch_embed.mask_token"})
 
     def __init__(self, config: VGGTConfig) -> None:
@@ -63,6 +71,17 @@ class VGGT(GeometricModel):
             self.point_head = DenseHead(c, outputs=3)
         if not self.aggregator.camera_token.is_meta:
             initialise(self)
+
+    @property
+    def description(self) -> Description:
+        return Description(
+            size_rule=SizeRule("width", self.image_size, self.patch_size),
+            normalisation=IMAGENET,
+            reference="first",
+            scale="unit_mean",
+            conf_kind="one_plus_exp",
+            view_range=(self.min_views, 200),
+        )
 
     def group_of(self, name: str) -> str:
         first, _, rest = name.partition(".")
