@@ -29,6 +29,7 @@ from sage_core.training.samples import (
     labelled_sample,
 )
 from sage_core.training.settings import TrainSettings
+from sage_core.training.supervision import supervision
 from sage_core.types import Reason
 
 Sample = VideoSample | LabelledSample
@@ -71,7 +72,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> tuple[Parts[Sample], Routine
         for name, members in model.parameter_groups().items()
         if (kept := tuple(p for _, p in members if p.requires_grad))
     ]
-    objective = Objective(adapt, ranks.device)
+    objective = Objective(adapt, ranks.device, supervision(model))
     return Parts(model, groups, sample, objective, TERMS), routine(settings, order)
 
 
