@@ -69,3 +69,38 @@ def pointmap(depth: Tensor, K: Tensor, a_from_cam: Tensor) -> Tensor:
     grid = pixel_centres(width, height, device=depth.device, dtype=depth.dtype).reshape(-1, 2)
     points = transform(a_from_cam, unproject(K, grid, depth.flatten(-2)))
     return points.reshape(*points.shape[:-2], height, width, 3)
+
+
+def rotation_from_quaternion(quaternion: Tensor) -> Tensor:
+    """R [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length but zero."""
+    w, x, y, z = quaternion.unbind(-1)
+    s = 2 / quaternion.square().sum(-1)
+    rows = (
+        (1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)),
+        (s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)),
+        (s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def quaternion_from_rotation(rotation: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z), w >= 0, of R [..., 3, 3].
+
+    Each of the four components can be had from the diagonal, and the others from it; the largest one is
+    taken, so that nothing small is divided by (Shepperd 1978).
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in rotation.unbind(-2))
+    candidates = torch.stack(
+        [
+            torch.stack([1 + a + e + i, h - f, c - g, d - b], -1),
+            torch.stack([h - f, 1 + a - e - i, b + d, c + g], -1),
+            torch.stack([c - g, b + d, 1 - a + e - i, f + h], -1),
+            torch.stack([d - b, c + g, f + h, 1 - a - e + i], -1),
+        ],
+        -2,
+    )
+    largest = torch.diagonal(candidates, dim1=-2, dim2=-1).argmax(-1)
+    index = largest[..., None, None].expand(*largest.shape, 1, 4)
+    best = candidates.gather(-2, index).squeeze(-2)
+    unit = best / torch.linalg.vector_norm(best, dim=-1, keepdim=True)
+    return torch.where(unit[..., :1] < 0, -unit, unit)

@@ -32,25 +32,40 @@ from sage_core.losses._scene import (
 )
 from sage_core.losses._supervised import normalised_errors, supervised_loss
 from sage_core.losses._teacher import teacher_loss
+from sage_core.losses._vggt import (
+    CameraTerms,
+    LabelledScenes,
+    VGGTTerms,
+    camera_loss,
+    vggt_loss,
+)
+from sage_core.losses._vggt_dense import DenseTerms, ShapeTerm, dense_loss
 
 __all__ = [
     "HIT_ERROR",
     "SCALE_BOUNDS_AT_224",
     "AnchorReduction",
     "AnchorSampling",
+    "CameraTerms",
+    "DenseTerms",
     "GaussianGradient",
     "GaussianScene",
+    "LabelledScenes",
     "Perceptual",
     "PerceptualNetwork",
     "PhotometricForm",
     "RenderedViews",
     "RenderingOptions",
     "RenderingTerms",
+    "ShapeTerm",
     "SparseAnchors",
+    "VGGTTerms",
     "anchor_loss",
     "anchor_scales",
+    "camera_loss",
     "conf_weight",
     "confident_loss",
+    "dense_loss",
     "gaussian_scene",
     "load_perceptual",
     "mean_distance",
@@ -62,4 +77,5 @@ __all__ = [
     "scaled_cameras",
     "supervised_loss",
     "teacher_loss",
+    "vggt_loss",
 ]

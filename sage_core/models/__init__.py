@@ -21,9 +21,11 @@ from sage_core.models.interface import (
 )
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
 from sage_core.models.registry import Architecture, model_config
+from sage_core.models.vggt import VGGT, VGGTConfig
 
 __all__ = [
     "IMAGENET",
+    "VGGT",
     "Architecture",
     "ConfidenceKind",
     "Description",
@@ -34,6 +36,7 @@ __all__ = [
     "MVDust3rConfig",
     "ModelConfig",
     "Normalisation",
+    "VGGTConfig",
     "WeightsInfo",
     "blank_model",
     "build_model",

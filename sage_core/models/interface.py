@@ -7,7 +7,7 @@ project's conventions and never the model's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, Self
@@ -66,6 +66,8 @@ class GeometryOutput:
     """[B, V, 3, 3] in pixels, centres at +0.5, for models that predict cameras."""
     depth: Tensor | None = None
     """[B, V, H, W] z in each view's own camera, for models that predict depth."""
+    native: Mapping[str, Tensor] | None = None
+    """The model's own answer under its own names, for its own loss; the first dimension is the batch."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from sage_core.errors import CheckpointError, ConfigError
 from sage_core.models.interface import GeometricModel, ModelConfig
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
+from sage_core.models.vggt import VGGT, VGGTConfig
 
 
 def _no_aliases(names: Collection[str]) -> Mapping[str, str]:
@@ -85,7 +86,23 @@ MVDUST3R = Architecture(
     nested=True,
 )
 
-ARCHITECTURES: tuple[Architecture, ...] = (MVDUST3R,)
+
+def _vggt_published(names: Collection[str]) -> VGGTConfig:
+    return VGGTConfig(point_head=any(name.startswith("point_head.") for name in names))
+
+
+VGGT_1 = Architecture(
+    name="vggt",
+    model=VGGT,
+    config=VGGTConfig,
+    licence="VGGT-1B: non-commercial; VGGT-1B-Commercial: VGGT License v1",
+    marks=("aggregator.frame_blocks.", "aggregator.global_blocks.", "camera_head.", "depth_head."),
+    published=_vggt_published,
+    presets={"vggt": VGGTConfig.vggt_1b},
+    kept=("track_head.", "point_head."),
+)
+
+ARCHITECTURES: tuple[Architecture, ...] = (MVDUST3R, VGGT_1)
 
 
 def architecture(name: str) -> Architecture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,13 @@ from sage_core.losses import (
     anchor_scales,
     load_perceptual,
     rendering_loss,
-    supervised_loss,
     teacher_loss,
 )
 from sage_core.models import Gaussians, GeometryOutput
 from sage_core.splatting import missing_backend
 from sage_core.training.precision import half, trunk_autocast
 from sage_core.training.samples import LabelledSample, VideoSample
+from sage_core.training.supervision import Supervision, by_pointmaps
 
 TERMS = ("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "teacher", "total")
 
@@ -39,8 +40,10 @@ class Objective:
         ConfigError: LPIPS without its weights, or a device that nothing here renders on.
     """
 
-    def __init__(self, adapt: AdaptConfig, device: torch.device) -> None:
-        self._loss = adapt.loss
+    def __init__(
+        self, adapt: AdaptConfig, device: torch.device, own_loss: Supervision = by_pointmaps
+    ) -> None:
+        self._loss, self._own_loss = adapt.loss, own_loss
         self._teacher = adapt.teacher
         self._half = half(adapt, device)
         self._renders = adapt.loss.rendering_weight > 0
@@ -150,20 +153,14 @@ class Objective:
         return [*sample.render_order[:context], *range(sample.context, len(sample.images))]
 
     def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> dict[str, Tensor]:
-        loss = supervised_loss(
-            output.points,
-            output.conf,
-            sample.points[None],
-            sample.valid[None],
-            conf_kind=output.conf_kind,
-            alpha=self._loss.alpha,
-            trained_scale=self._loss.trained_scale,
-        )
-        return {"labelled": loss}
+        return {"labelled": self._own_loss(output, sample, self._loss)}
 
     def _tie(self, output: GeometryOutput, found: dict[str, Tensor]) -> Tensor:
-        """Nothing, but it depends on what trains and the terms leave out: all, without anchors; Gaussians."""
+        """Nothing, but it depends on what trains and the terms leave out: all, without anchors; Gaussians;
+        heads whose answer the loss of this kind of sample does not look at.
+        """
         parts = [] if found else [output.points]
+        parts += (output.native or {}).values()
         if self._head_trains and output.gaussians is not None:
             parts += vars(output.gaussians).values()
         return sum((0.0 * part.sum() for part in parts), torch.zeros(()))
@@ -198,10 +195,13 @@ def _check_renderer(device: torch.device) -> None:
 
 def _item(output: GeometryOutput, item: int) -> GeometryOutput:
     one = slice(item, item + 1)
-    gaussians = output.gaussians
-    if gaussians is not None:
-        gaussians = Gaussians(*(part[one] for part in vars(gaussians).values()))
-    return replace(output, points=output.points[one], conf=output.conf[one], gaussians=gaussians)
+    fields: dict[str, Any] = {k: v[one] for k, v in vars(output).items() if isinstance(v, Tensor)}
+    if output.gaussians is not None:
+        splats = vars(output.gaussians).values()
+        fields["gaussians"] = Gaussians(*(part[one] for part in splats))
+    if output.native is not None:
+        fields["native"] = {name: part[one] for name, part in output.native.items()}
+    return replace(output, **fields)
 
 
 def _finite(output: GeometryOutput) -> tuple[Tensor, Gaussians]:

@@ -39,6 +39,7 @@ from sage_core.training.samples import (
 )
 from sage_core.training.settings import TrainSettings
 from sage_core.training.step import Parts
+from sage_core.training.supervision import supervision
 from sage_core.training.teaching import teacher
 from sage_core.types import Reason
 
@@ -87,7 +88,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
         check_tensorboard()
     ready = prepared(adapt, ranks, settings.seed)
     videos, sample = _samples(settings, ready.image_px)
-    objective = Objective(adapt, device)
+    objective = Objective(adapt, device, supervision(ready.model))
     first = partial(videos, SampleId(Kind.VIDEO, 0, 0))
     parts = Parts(
         ready.model,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,12 +89,18 @@ class LabelledSample:
         images: float32 [V, 3, H, W], RGB 0..1.
         points: float32 [V, H, W, 3], in view 0's camera frame, metres.
         valid: bool [V, H, W], pixels that have a true point.
+        depth: float32 [V, H, W], z in each view's camera, metres; 0 where not valid.
+        intrinsics: float32 [V, 3, 3], pixels of these images, +0.5 rule.
+        cam_from_reference: float32 [V, 3, 4], metres; the identity for view 0.
     """
 
     name: str
     images: Tensor
     points: Tensor
     valid: Tensor
+    depth: Tensor
+    intrinsics: Tensor
+    cam_from_reference: Tensor
 
     @property
     def context(self) -> int:
@@ -102,8 +109,10 @@ class LabelledSample:
 
     def to(self, device: torch.device) -> LabelledSample:
         """The sample on a device."""
-        tensors = (self.images.to(device), self.points.to(device), self.valid.to(device))
-        return LabelledSample(self.name, *tensors)
+        tensors: dict[str, Any] = {
+            k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class VideoSamples:
@@ -223,12 +232,15 @@ def labelled_sample(views: LabelledViews, size: int) -> LabelledSample:
     images = np.stack([to_model.image(image) for image in views.images])
     rows, columns = _nearest_pixels(to_model, width, height)
     grid = np.ix_(np.arange(len(images)), rows, columns)
-    points, valid = views.reference_points()[grid], views.valid[grid]
+    points, depth, valid = views.reference_points()[grid], views.depth[grid], views.valid[grid]
     return LabelledSample(
         views.name,
         _as_images(images),
-        torch.from_numpy(np.where(valid[..., None], points, 0.0).astype(np.float32)),
+        _as_floats(np.where(valid[..., None], points, 0.0)),
         torch.from_numpy(valid),
+        _as_floats(np.where(valid, depth, 0.0)),
+        _as_floats(to_model.intrinsics(views.intrinsics)),
+        _as_floats(relative(views.cam_from_world, views.cam_from_world[0])),
     )
 
 
@@ -282,6 +294,10 @@ def _nearest_pixels(
     y = (np.arange(to_model.height) + 0.5 - to_model.offset_y) / to_model.scale_y
     columns = np.floor(x).astype(np.int64).clip(0, width - 1)
     return np.floor(y).astype(np.int64).clip(0, height - 1), columns
+
+
+def _as_floats(values: NDArray[np.floating[Any]]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def _as_images(images: NDArray[np.uint8]) -> Tensor:

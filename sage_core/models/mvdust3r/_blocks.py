@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from sage_core.models.mvdust3r._rope import Rotary, rotate
+from sage_core.models._rope import Rotary, rotate
 
 NORM_EPS = 1e-6
 

@@ -1,0 +1,137 @@
+"""Adapting a real, tiny VGGT on a shard of rooms: upstream's file in, upstream's file out."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sage_core.config.adapt import AdaptConfig
+from sage_core.errors import ConfigError
+from sage_core.models import VGGTConfig, build_model, load_model, read_info, save_model
+from sage_core.training import DataSet, ShardPart, TrainSettings, launch
+from sage_core.training.engine import Ending
+from sage_core.training.journal import read_metrics
+from sage_core.training.plan import plan
+from sage_core.training.run import train
+
+TINY = VGGTConfig.tiny()
+TRACKER = {"track_head.query_ref_token": torch.arange(8.0).view(1, 2, 4)}
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory):
+    """A file as upstream publishes it: a flat state dict, the tracker's tensors in it, no settings."""
+    path = tmp_path_factory.mktemp("upstream") / "model.safetensors"
+    save_file({**build_model(TINY, seed=1).state_dict(), **TRACKER}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def base(upstream):
+    """The same with its widths inside, which for the published model are known."""
+    path = upstream.with_name("base.safetensors")
+    save_model(load_model(upstream, TINY), path)
+    return path
+
+
+@pytest.fixture
+def settings(room_shard, base, tmp_path):
+    def made(name="run", **changes):
+        adapt = {
+            "base": str(base),
+            "steps": 2,
+            "frozen": ("encoder", "point_head"),
+            "sampling": {"n_context": 3, "n_targets": 1},
+            "loss": {"perceptual": "none", **changes.pop("loss", {})},
+            "regularisation": {"source": "rooms", "ratio": 2, "pool": 3},
+            "optimizer": {"batch": 2, "lr": 1e-3, **changes.pop("optimizer", {})},
+            "device": "cpu",
+            "threads": 1,
+        }
+        return TrainSettings(
+            adapt=AdaptConfig.model_validate({**adapt, **changes}),
+            datasets=(DataSet(parts=(ShardPart(path=str(room_shard)),)),),
+            out=str(tmp_path / name),
+            seed=11,
+        )
+
+    return made
+
+
+def test_two_steps_give_back_upstreams_file(settings, upstream):
+    run = settings()
+    assert train(run) is Ending.FINISHED
+    lines = read_metrics(run.folder / "metrics.jsonl")
+    seen = {name for line in lines for name in line["terms"]}
+    assert seen == {"anchor", "photometric", "scale_penalty", "labelled", "total"}
+    assert all(math.isfinite(v) for line in lines for v in line["terms"].values())
+    assert all(line["grad_norm"] > 0 and not line["skipped"] for line in lines)
+    before, after = load_file(upstream), load_file(run.folder / "model.safetensors")
+    assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert {n.split(".")[0] for n in changed} == {"aggregator", "camera_head", "depth_head"}
+    assert not any(n.startswith("aggregator.patch_embed.") for n in changed)
+    assert read_info(run.folder / "model.safetensors").config == TINY
+
+
+def test_with_the_point_head_open_it_learns_from_labels(settings, base):
+    run = settings(frozen=(), steps=3)
+    train(run)
+    before, after = load_file(base), load_file(run.folder / "model.safetensors")
+    unchanged = {n for n in before if torch.equal(before[n], after[n])}
+    assert unchanged == {"aggregator.patch_embed.mask_token", *TRACKER}
+
+
+def test_the_answer_of_the_point_head_can_be_adapted(settings, upstream, tmp_path):
+    config = VGGTConfig.from_json({**TINY.to_json(), "points": "point_head"})
+    save_model(load_model(upstream, config), tmp_path / "points.safetensors")
+    run = settings(
+        base=str(tmp_path / "points.safetensors"), frozen=("encoder", "camera_head", "depth_head")
+    )
+    train(run)
+    before = load_file(upstream)
+    after = load_file(run.folder / "model.safetensors")
+    changed = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+    assert changed == {"aggregator", "point_head"}
+
+
+@pytest.mark.slow
+def test_anchors_alone_learn(settings):
+    run = settings(
+        steps=30,
+        loss={"rendering_weight": 0.0},
+        regularisation={"enabled": False},
+        optimizer={"lr": 3e-3},
+    )
+    train(run)
+    anchor = json.loads((run.folder / "result.json").read_text())["losses"]["anchor"]
+    assert anchor["last"] < 0.8 * anchor["first"]
+
+
+def test_the_plan_counts_what_vggt_keeps(settings):
+    frozen = plan(settings())
+    assert frozen.image_px == TINY.image_size
+    assert frozen.trained_parameters.keys() == {"backbone", "camera_head", "depth_head"}
+    opened = plan(settings(frozen=()))
+    assert opened.memory_mb["activations"] > frozen.memory_mb["activations"] > 0
+
+
+def test_a_group_that_vggt_does_not_have_is_named(settings):
+    with pytest.raises(ConfigError, match="groups are backbone, encoder, camera_head"):
+        train(settings(frozen=("gaussian_head",)))
+
+
+def test_sides_are_multiples_of_its_patch(settings):
+    with pytest.raises(ConfigError, match="patch of 14 px"):
+        train(settings(image_px=64))
+
+
+@pytest.mark.slow
+def test_two_ranks_wait_for_no_gradient_in_vain(settings):
+    """As one process the trainer is run by hand; as two, each has parts that its samples do not reach."""
+    run = settings(frozen=(), processes=2, steps=3)
+    launch(run, wall_s=300)
+    result = json.loads((run.folder / "result.json").read_text())
+    assert (result["status"], result["ranks"], result["steps"]) == ("finished", 2, 3)
