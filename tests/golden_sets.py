@@ -1,6 +1,7 @@
 """Reference tensors for the tests with ``golden`` in their names: folders below ``SAGE_GOLDEN``.
 
-Each folder whose name begins with a model's is one set; its dims, cases and seeds stand in its ``config.json``.
+Each folder whose name begins with a model's is one set; its dims, cases and seeds stand in its
+``config.json``.
 """
 
 import json
