@@ -1,7 +1,7 @@
 """How MV-DUSt3R's authors cut scenes into tuples of views: overlap of point clouds, growth, order at test.
 
-SAGE's own tuples (:mod:`sage_core.evaluation.tuples`) are drawn otherwise; these rules are for who rebuilds the
-published lists.
+SAGE's own tuples (:mod:`sage_core.evaluation.tuples`) are drawn otherwise; these rules are for who rebuilds
+the published lists.
 """
 
 from __future__ import annotations

@@ -12,14 +12,18 @@ from sage_core.losses._anchor import (
     anchor_scales,
     sample_at,
 )
+from sage_core.losses._exposure import ExposureModel, match_exposure
 from sage_core.losses._perceptual import Perceptual, PerceptualNetwork, load_perceptual
 from sage_core.losses._photometric import PhotometricForm, photometric_loss
+from sage_core.losses._quality import AnchorQuality
 from sage_core.losses._rendering import (
     RenderedViews,
     RenderingOptions,
     RenderingTerms,
     rendering_loss,
 )
+from sage_core.losses._reprojection import ReprojectionInto, reprojection_loss
+from sage_core.losses._robust import RobustKernel, robust
 from sage_core.losses._scale import mean_distance
 from sage_core.losses._scene import (
     SCALE_BOUNDS_AT_224,
@@ -29,12 +33,20 @@ from sage_core.losses._scene import (
     scale_bounds,
     scaled_cameras,
 )
-from sage_core.losses._supervised import confident_loss, normalised_errors, supervised_loss
+from sage_core.losses._supervised import (
+    by_reference,
+    confident_loss,
+    normalised_errors,
+    points_by_reference,
+    supervised_loss,
+)
 
 __all__ = [
     "SCALE_BOUNDS_AT_224",
+    "AnchorQuality",
     "AnchorReduction",
     "AnchorSampling",
+    "ExposureModel",
     "GaussianGradient",
     "GaussianScene",
     "Perceptual",
@@ -43,16 +55,23 @@ __all__ = [
     "RenderedViews",
     "RenderingOptions",
     "RenderingTerms",
+    "ReprojectionInto",
+    "RobustKernel",
     "SparseAnchors",
     "anchor_loss",
     "anchor_scales",
+    "by_reference",
     "confident_loss",
     "gaussian_scene",
     "load_perceptual",
+    "match_exposure",
     "mean_distance",
     "normalised_errors",
     "photometric_loss",
+    "points_by_reference",
     "rendering_loss",
+    "reprojection_loss",
+    "robust",
     "sample_at",
     "scale_bounds",
     "scaled_cameras",

@@ -9,11 +9,13 @@ from golden_sets import file_of, golden_sets, needs_golden
 
 from sage_core.geometry import batched
 from sage_core.losses import (
+    by_reference,
     confident_loss,
     gaussian_scene,
     mean_distance,
     normalised_errors,
     photometric_loss,
+    points_by_reference,
     scale_bounds,
     scaled_cameras,
     supervised_loss,
@@ -95,21 +97,15 @@ def test_golden_supervised_loss_and_its_gradients(recorded):
 def test_golden_supervised_loss_of_several_references(recorded):
     references = recorded.said["mref_n_ref"]
 
-    def rows(views):
-        repeated = views.repeat_interleave(references, 0).clone()
-        for row in range(len(repeated)):
-            r = row % references
-            repeated[row, [0, r]] = repeated[row, [r, 0]]
-        return repeated
-
     n = recorded.inputs
-    cameras = rows(recorded.cam_from_world[:, :n])
-    truth = recorded.in_reference(rows(recorded.first("gt_pts_world")[:, :n]), cameras)
+    from_reference = batched.relative(recorded.cam_from_world, recorded.cam_from_world[:, :1])
+    truth, valid = recorded.labels
+    truth = points_by_reference(truth, from_reference[:, :n], references)
     loss = supervised_loss(
         recorded.first("mref_pred_pts"),
         recorded.first("mref_conf"),
         truth,
-        rows(recorded.valid[:, :n]),
+        by_reference(valid, references),
     )
     close(loss, recorded.said["mref_conf_loss_alpha0.2"])
 
