@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import model_validator
 
 from sage_core.config._base import Section, setting, subsection
+from sage_core.config.losses import CurriculumConfig, LossOptions, MixingConfig
 from sage_core.config.sampling import SamplingConfig
 
 
-class LossConfig(Section):
+class LossConfig(LossOptions):
     """Terms of the loss and their weights (method section 3)."""
 
     anchor_weight: float = setting(
@@ -165,6 +166,8 @@ class AdaptConfig(Section):
         {}, "Factor on the learning rate of a parameter group, by the group's name; 1 where absent."
     )
     sampling: SamplingConfig = subsection(SamplingConfig)
+    mixing: MixingConfig = subsection(MixingConfig)
+    curriculum: CurriculumConfig = subsection(CurriculumConfig)
     loss: LossConfig = subsection(LossConfig)
     regularisation: RegularisationConfig = subsection(RegularisationConfig)
     optimizer: OptimizerConfig = subsection(OptimizerConfig)

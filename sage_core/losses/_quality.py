@@ -17,9 +17,9 @@ class AnchorQuality:
         angle_deg: widest angle between two rays from which on a point has its whole weight.
     """
 
-    error_px: float = 1.0
-    track: int = 6
-    angle_deg: float = 5.0
+    error_px: float = 0.5
+    track: int = 8
+    angle_deg: float = 15.0
 
     def weight(self, error_px: Tensor, track: Tensor, angle_deg: Tensor) -> Tensor:
         """Weights in 0..1, as a product of three shares; tensors of one shape.
