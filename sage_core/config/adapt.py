@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import model_validator
 
 from sage_core.config._base import Section, setting, subsection
+from sage_core.config.losses import CurriculumConfig, LossOptions, MixingConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.config.training import EngineConfig
 
 
-class LossConfig(Section):
+class LossConfig(LossOptions):
     """Terms of the loss and their weights (method section 3)."""
 
     anchor_weight: float = setting(
@@ -157,6 +158,8 @@ class AdaptConfig(EngineConfig):
         "the user gave as source.",
     )
     sampling: SamplingConfig = subsection(SamplingConfig)
+    mixing: MixingConfig = subsection(MixingConfig)
+    curriculum: CurriculumConfig = subsection(CurriculumConfig)
     loss: LossConfig = subsection(LossConfig)
     regularisation: RegularisationConfig = subsection(RegularisationConfig)
     optimizer: OptimizerConfig = subsection(OptimizerConfig)

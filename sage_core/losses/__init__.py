@@ -13,14 +13,18 @@ from sage_core.losses._anchor import (
     sample_at,
 )
 from sage_core.losses._confidence import HIT_ERROR, conf_weight, confident_loss
+from sage_core.losses._exposure import ExposureModel, match_exposure
 from sage_core.losses._perceptual import Perceptual, PerceptualNetwork, load_perceptual
 from sage_core.losses._photometric import PhotometricForm, photometric_loss
+from sage_core.losses._quality import AnchorQuality
 from sage_core.losses._rendering import (
     RenderedViews,
     RenderingOptions,
     RenderingTerms,
     rendering_loss,
 )
+from sage_core.losses._reprojection import ReprojectionInto, reprojection_loss
+from sage_core.losses._robust import RobustKernel, robust
 from sage_core.losses._scale import mean_distance
 from sage_core.losses._scene import (
     SCALE_BOUNDS_AT_224,
@@ -30,7 +34,12 @@ from sage_core.losses._scene import (
     scale_bounds,
     scaled_cameras,
 )
-from sage_core.losses._supervised import normalised_errors, supervised_loss
+from sage_core.losses._supervised import (
+    by_reference,
+    normalised_errors,
+    points_by_reference,
+    supervised_loss,
+)
 from sage_core.losses._teacher import teacher_loss
 from sage_core.losses._vggt import (
     CameraTerms,
@@ -44,10 +53,12 @@ from sage_core.losses._vggt_dense import DenseTerms, ShapeTerm, dense_loss
 __all__ = [
     "HIT_ERROR",
     "SCALE_BOUNDS_AT_224",
+    "AnchorQuality",
     "AnchorReduction",
     "AnchorSampling",
     "CameraTerms",
     "DenseTerms",
+    "ExposureModel",
     "GaussianGradient",
     "GaussianScene",
     "LabelledScenes",
@@ -57,21 +68,28 @@ __all__ = [
     "RenderedViews",
     "RenderingOptions",
     "RenderingTerms",
+    "ReprojectionInto",
+    "RobustKernel",
     "ShapeTerm",
     "SparseAnchors",
     "VGGTTerms",
     "anchor_loss",
     "anchor_scales",
+    "by_reference",
     "camera_loss",
     "conf_weight",
     "confident_loss",
     "dense_loss",
     "gaussian_scene",
     "load_perceptual",
+    "match_exposure",
     "mean_distance",
     "normalised_errors",
     "photometric_loss",
+    "points_by_reference",
     "rendering_loss",
+    "reprojection_loss",
+    "robust",
     "sample_at",
     "scale_bounds",
     "scaled_cameras",

@@ -11,6 +11,7 @@ from torch.nn.functional import grid_sample
 
 from sage_core.errors import ConfigError
 from sage_core.losses._confidence import confident_loss
+from sage_core.losses._robust import RobustKernel, robust
 from sage_core.losses._scale import mean_distance
 from sage_core.models import ConfidenceKind
 
@@ -32,7 +33,7 @@ class SparseAnchors:
     points: Tensor
     """[B, V, A, 3] in the camera frame of view 0, in the reconstruction's unit."""
     weight: Tensor
-    """[B, V, A] >= 0; 0 marks padding."""
+    """[B, V, A] >= 0; 0 marks padding. What an anchor's term counts; it does not weigh the scales z."""
 
     def inside(self, height: int, width: int) -> Tensor:
         """Mark, bool [B, V, A], the anchors that are no padding and fall into the image."""
@@ -50,8 +51,10 @@ def anchor_loss(
     sampling: AnchorSampling = "nearest",
     reduction: AnchorReduction = "view_means",
     trained_scale: bool = True,
+    kernel: RobustKernel = "none",
+    kernel_scale: float = 0.1,
 ) -> Tensor:
-    """Σ over views and anchors of ``C · ‖X / z − X̄ / z̄‖ − alpha · log C``, per sample [B].
+    """Σ over views and anchors of ``w · (C · ρ(‖X / z − X̄ / z̄‖) − alpha · log C)``, per sample [B].
 
     z and z̄ are the mean distances of the predicted and the reconstructed points to the origin, each
     over the sample's anchors, so that the unknown scale of either drops out. A sample without any
@@ -62,11 +65,13 @@ def anchor_loss(
         conf: [B, V, H, W], of the kind ``conf_kind``, whose term (:func:`confident_loss`) takes the place
             of the formula's for kinds other than ``one_plus_exp``.
         trained_scale: whether gradients flow through z.
+        kernel, kernel_scale: ρ (:func:`robust`), which is the distance itself in the paper; its scale is
+            in mean distances of the scene.
 
     Raises:
         ConfigError: anchors for other views than the points'.
     """
-    inside = anchors.inside(*_image_size(points, anchors))
+    inside = anchors.inside(*image_size(points, anchors))
     seen = sample_at(torch.cat((points, conf[..., None]), dim=-1), anchors.xy, sampling)
     scale, true_scale = mean_distance(seen[..., :3], inside), mean_distance(anchors.points, inside)
     if not trained_scale:
@@ -74,6 +79,7 @@ def anchor_loss(
     lift = (-1, 1, 1, 1)
     difference = seen[..., :3] / scale.view(lift) - anchors.points / true_scale.view(lift)
     errors = difference.where(inside[..., None], 0.0).norm(dim=-1)
+    errors = robust(errors, kernel, kernel_scale)
     terms = confident_loss(errors, seen[..., 3], alpha, conf_kind).where(inside, 0.0)
     return _reduce(terms, anchors.weight.where(inside, 0.0), reduction)
 
@@ -82,7 +88,7 @@ def anchor_scales(
     points: Tensor, anchors: SparseAnchors, sampling: AnchorSampling = "nearest"
 ) -> tuple[Tensor, Tensor]:
     """Mean distances z, z̄ [B] of prediction and reconstruction over the same anchors."""
-    inside = anchors.inside(*_image_size(points, anchors))
+    inside = anchors.inside(*image_size(points, anchors))
     seen = sample_at(points, anchors.xy, sampling)
     return mean_distance(seen, inside), mean_distance(anchors.points, inside)
 
@@ -106,7 +112,12 @@ def sample_at(maps: Tensor, xy: Tensor, sampling: AnchorSampling = "nearest") ->
     return maps.flatten(2, 3).gather(2, index)
 
 
-def _image_size(points: Tensor, anchors: SparseAnchors) -> tuple[int, int]:
+def image_size(points: Tensor, anchors: SparseAnchors) -> tuple[int, int]:
+    """Height and width of pointmaps [B, V, H, W, 3] that the anchors belong to.
+
+    Raises:
+        ConfigError: anchors for other views than the points'.
+    """
     if points.shape[:2] != anchors.xy.shape[:2]:
         raise ConfigError(
             f"anchors of {list(anchors.xy.shape[:2])} samples and views for pointmaps of "

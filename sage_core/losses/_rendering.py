@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sage_core.losses._exposure import ExposureModel, match_exposure
 from sage_core.losses._perceptual import Perceptual
 from sage_core.losses._photometric import PhotometricForm, photometric_loss
 from sage_core.losses._scene import (
@@ -34,7 +35,8 @@ class RenderedViews:
     scale: Tensor
     """[B] what to divide the translations by: z̄ of the anchors, or the true points' mean distance."""
     valid: Tensor | None = None
-    """bool [B, K, H, W]: pixels that count; all if None."""
+    """bool [B, K, H, W]: pixels that count; all if None. LPIPS, which sees neighbourhoods, is given the
+    image's own pixels where they do not."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class RenderingOptions:
     form: PhotometricForm = "l2_norm"
     scale_bounds_at_224: tuple[float, float] = SCALE_BOUNDS_AT_224
     gradient: GaussianGradient = "centres"
+    exposure: ExposureModel = "none"
+    exposure_limit: float = 1.5
+    exposure_trained: bool = False
     constants: RasterConstants = field(default_factory=RasterConstants)
     backend: Backend = "auto"
 
@@ -56,7 +61,7 @@ class RenderingTerms:
     scale_penalty: Tensor
     perceptual: Tensor
     rendered: Tensor
-    """[B, K, 3, H, W]; 0..1 but for splats that overlap beyond it."""
+    """[B, K, 3, H, W] before exposure is matched; 0..1 but for splats that overlap beyond it."""
 
     def total(self, perceptual_weight: float = 1.0) -> Tensor:
         """[B]: photometric + scale penalty + λ · perceptual."""
@@ -93,10 +98,18 @@ def rendering_loss(
     rendered = torch.stack(
         [_render_item(scene, item, cameras[item], views, options) for item in range(len(points))]
     )
-    photometric = photometric_loss(rendered, views.images, views.valid, options.form)
+    exposed = match_exposure(
+        rendered,
+        views.images,
+        options.exposure,
+        valid=views.valid,
+        limit=options.exposure_limit,
+        trained=options.exposure_trained,
+    )
+    photometric = photometric_loss(exposed, views.images, views.valid, options.form)
     distance = torch.zeros_like(photometric)
     if perceptual is not None:
-        distance = _perceptual_distance(perceptual, rendered, views.images)
+        distance = _perceptual_distance(perceptual, exposed, views)
     return RenderingTerms(photometric, scene.scale_penalty, distance, rendered)
 
 
@@ -124,6 +137,8 @@ def _render_item(
     return image.movedim(-1, 1)
 
 
-def _perceptual_distance(network: Perceptual, rendered: Tensor, images: Tensor) -> Tensor:
-    distance: Tensor = network(rendered.flatten(0, 1).clamp(0, 1), images.flatten(0, 1))
+def _perceptual_distance(network: Perceptual, rendered: Tensor, views: RenderedViews) -> Tensor:
+    if views.valid is not None:
+        rendered = rendered.where(views.valid[:, :, None], views.images)
+    distance: Tensor = network(rendered.flatten(0, 1).clamp(0, 1), views.images.flatten(0, 1))
     return distance.view(rendered.shape[:2]).mean(1)

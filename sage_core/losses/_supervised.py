@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from sage_core.geometry import batched
 from sage_core.losses._confidence import confident_loss
 from sage_core.losses._scale import mean_distance
 from sage_core.models import ConfidenceKind
@@ -60,3 +61,27 @@ def sum_of_view_means(per_pixel: Tensor, valid: Tensor) -> Tensor:
     kept = per_pixel.where(valid, 0.0).transpose(0, 1).flatten(1).sum(1)
     count = valid.transpose(0, 1).flatten(1).sum(1)
     return torch.where(count > 0, kept / count.clamp(min=1), 0.0 * kept).sum()
+
+
+def by_reference(views: Tensor, references: int) -> Tensor:
+    """Views [B, V, …] as the rows [B·R, V, …] that a model with R references answers for.
+
+    Row ``b·R + r`` has view r in slot 0 and view 0 in slot r (MV-DUSt3R+).
+    """
+    rows = views.repeat_interleave(references, 0)
+    order = torch.arange(views.shape[1]).repeat(references, 1)
+    slots = torch.arange(references)
+    order[slots, 0], order[slots, slots] = slots, torch.zeros_like(slots)
+    order = order.repeat(len(views), 1).to(views.device)
+    return rows[torch.arange(len(rows), device=views.device)[:, None], order]
+
+
+def points_by_reference(points: Tensor, cam_from_reference: Tensor, references: int) -> Tensor:
+    """Points [B, V, …, 3] in view 0's camera frame as rows [B·R, V, …, 3], row r in view r's.
+
+    Args:
+        cam_from_reference: [B, V, 3, 4] from view 0's camera frame, in the points' unit.
+    """
+    rows = by_reference(points, references)
+    poses = cam_from_reference[:, :references].flatten(0, 1)
+    return batched.transform(poses, rows.flatten(1, -2)).view_as(rows)

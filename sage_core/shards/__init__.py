@@ -4,7 +4,14 @@
 """
 
 from sage_core.shards.read import ShardReader
-from sage_core.shards.records import Anchors, ClipInfo, Covisibility, FrameRecord, Trajectory
+from sage_core.shards.records import (
+    Anchors,
+    ClipInfo,
+    Covisibility,
+    FrameRecord,
+    Trajectory,
+    encode_mask,
+)
 from sage_core.shards.schema import CLIPS, FRAMES, SCHEMA_VERSION
 from sage_core.shards.trajectories import can_draw, draw_trajectory
 from sage_core.shards.write import ShardWriter, join_shards
@@ -22,5 +29,6 @@ __all__ = [
     "Trajectory",
     "can_draw",
     "draw_trajectory",
+    "encode_mask",
     "join_shards",
 ]

@@ -288,6 +288,7 @@ def _frame_record(table: pa.Table, row: int) -> FrameRecord:
         key=scalar("key"),
         sharpness=scalar("sharpness"),
         anchors=_anchors(table, row, f"frame {frame} of clip {clip}"),
+        mask=scalar("mask") if "mask" in table.column_names else None,
     )
 
 

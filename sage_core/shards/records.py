@@ -80,6 +80,7 @@ class FrameRecord:
         key: whether COLMAP mapped the frame itself (else it was posed against the finished map).
         sharpness: variance of the grey picture's Laplacian, in grey levels squared.
         anchors: SfM points seen by it.
+        mask: PNG of the picture's size, not 0 where it shows what is not the static scene; None for nowhere.
     """
 
     clip: str
@@ -93,6 +94,7 @@ class FrameRecord:
     key: bool
     sharpness: float
     anchors: Anchors
+    mask: bytes | None = None
 
     def pixels(self) -> NDArray[np.uint8]:
         """The decoded picture, uint8 [height, width, 3], RGB.
@@ -117,6 +119,35 @@ class FrameRecord:
                 reason=Reason.UNREADABLE,
             )
         return np.asarray(decoded, np.uint8)
+
+    def masked(self) -> NDArray[np.bool_] | None:
+        """Which pixels [height, width] are not the static scene, or None for none of them.
+
+        Raises:
+            ShardError: the mask is not a PNG of the picture's size.
+        """
+        if self.mask is None:
+            return None
+        import cv2
+
+        decoded = cv2.imdecode(np.frombuffer(self.mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if decoded is None or decoded.shape != (self.height, self.width):
+            found = "no picture" if decoded is None else f"{decoded.shape[1]}x{decoded.shape[0]}"
+            raise ShardError(
+                f"the mask of frame {self.frame} of clip {self.clip} is {found}, must be a PNG of "
+                f"{self.width}x{self.height}: write it anew, or set adapt.loss.masks=false",
+                reason=Reason.UNREADABLE,
+            )
+        return np.asarray(decoded > 0)
+
+
+def encode_mask(masked: NDArray[np.bool_]) -> bytes:
+    """What :attr:`FrameRecord.mask` holds, from bool [height, width]."""
+    import cv2
+
+    done, data = cv2.imencode(".png", masked.astype(np.uint8) * 255)
+    assert done
+    return bytes(data.tobytes())
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def _clip_problems(reader: ShardReader, path: str, name: str) -> Iterator[Proble
         try:
             frame = reader.frames(name, [row])[0]
             frame.pixels()
+            frame.masked()
         except ShardError as error:
             at = int(clip.frames[row]) if row < clip.n_frames else None
             yield Problem(path, name, at, str(error))

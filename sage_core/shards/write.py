@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from sage_core.errors import ShardError
 from sage_core.geometry.poses import intrinsics_vector
 from sage_core.shards.records import ClipInfo, FrameRecord, PointCloud
-from sage_core.shards.schema import CLIPS, FRAMES, MAX_ROW_GROUP_FRAMES
+from sage_core.shards.schema import CLIPS, FRAMES, MASK, MAX_ROW_GROUP_FRAMES
 
 ROW_GROUP_FRAMES = 16
 
@@ -41,14 +41,21 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, shard: str, *, row_group_frames: int = ROW_GROUP_FRAMES
+        self,
+        folder: Path,
+        shard: str,
+        *,
+        row_group_frames: int = ROW_GROUP_FRAMES,
+        masks: bool = False,
     ) -> None:
+        """Open both files; ``masks`` adds the column of masks to the frames."""
         if not 1 <= row_group_frames <= MAX_ROW_GROUP_FRAMES:
             raise ValueError(f"row groups hold 1 to {MAX_ROW_GROUP_FRAMES} frames")
         self.frames_path = folder / frames_name(shard)
         self.clips_path = folder / clips_name(shard)
         self._group = row_group_frames
-        self._frames = _open(self.frames_path, FRAMES)
+        self._schema = FRAMES.append(MASK) if masks else FRAMES
+        self._frames = _open(self.frames_path, self._schema)
         self._clips = _open(self.clips_path, CLIPS)
 
     def __enter__(self) -> ShardWriter:
@@ -64,11 +71,13 @@ class ShardWriter:
             raise ShardError(f"clip {clip.clip} names other frames than it brings")
         for start in range(0, len(frames), self._group):
             part = [_frame_row(frame) for frame in frames[start : start + self._group]]
-            self.add_frames(pa.Table.from_pylist(part, FRAMES))
+            self.add_frames(pa.Table.from_pylist(part, self._schema))
         self.add_clip(pa.Table.from_pylist([_clip_row(clip, points)], CLIPS))
 
     def add_frames(self, rows: pa.Table) -> None:
         """Append frames of one clip as one row group."""
+        if MASK.name in self._schema.names and MASK.name not in rows.column_names:
+            rows = rows.append_column(MASK, pa.nulls(len(rows), MASK.type))
         self._frames.write_table(rows, row_group_size=MAX_ROW_GROUP_FRAMES)
 
     def add_clip(self, row: pa.Table) -> None:
@@ -108,7 +117,7 @@ def join_shards(parts: Sequence[tuple[Path, str]], folder: Path, shard: str) -> 
 
     Holds one row group in memory at a time.
     """
-    with ShardWriter(folder, shard) as writer:
+    with ShardWriter(folder, shard, masks=any(_has_masks(*part) for part in parts)) as writer:
         for part, name in parts:
             with pq.ParquetFile(part / frames_name(name)) as frames:
                 for group in range(frames.num_row_groups):
@@ -118,14 +127,18 @@ def join_shards(parts: Sequence[tuple[Path, str]], folder: Path, shard: str) -> 
                     writer.add_clip(clips.read_row_group(group))
 
 
+def _has_masks(folder: Path, shard: str) -> bool:
+    return MASK.name in pq.read_schema(folder / frames_name(shard)).names
+
+
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     leaves = _leaf_columns(schema)
     return pq.ParquetWriter(
         _partial(path),
         schema,
-        # JPEG does not shrink any further; zstd would only cost time at every read.
-        compression={leaf: "NONE" if leaf == "image" else "ZSTD" for leaf in leaves},
+        # JPEG and PNG do not shrink any further; zstd would only cost time at every read.
+        compression={leaf: "NONE" if leaf in ("image", MASK.name) else "ZSTD" for leaf in leaves},
         use_dictionary=["clip"] if "image" in leaves else False,
         write_statistics=["clip", "frame", "time_s"] if "image" in leaves else ["clip"],
         write_page_checksum=True,
@@ -181,6 +194,7 @@ def _frame_row(frame: FrameRecord) -> dict[str, Any]:
         "anchor_error_px": anchors.error_px,
         "anchor_track": anchors.track,
         "anchor_angle_deg": anchors.angle_deg,
+        MASK.name: frame.mask,
     }
 
 
