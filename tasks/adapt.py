@@ -11,8 +11,6 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +20,8 @@ from prefect.cache_policies import NO_CACHE
 
 from data_catalog import StageEvent, Workspace
 from sage_core.config import SageConfig
-from sage_core.errors import CheckpointError, TrainingError
+from sage_core.errors import TrainingError
+from sage_core.hub import sha256_of, weights_path
 from sage_core.sandbox import Limits, call
 from sage_core.training import DataSet, Launched, ShardPart, TrainSettings, launch
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
@@ -69,7 +68,7 @@ def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
         }
     query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
     snapshot = ws.catalog.snapshot(list(shards.values()), query).id if shards else ""
-    inputs = _hash(snapshot, _weights_hash(config.adapt.base))
+    inputs = _hash(snapshot, sha256_of(weights_path(config.adapt.base)))
     return RunInputs("r" + _hash(inputs, config.stage_hash(Stage.ADAPT)), snapshot, parts, inputs)
 
 
@@ -177,20 +176,6 @@ def _teller(on_step: OnStep | None) -> OnStep:
             on_step(line)
 
     return tell
-
-
-def _weights_hash(base: str) -> str:
-    path = Path(base)
-    if not path.is_file():
-        shipped = resources.files("sage_core") / "models" / "weights" / f"{base}.safetensors"
-        path = Path(str(shipped))
-    if not path.is_file():
-        raise CheckpointError(
-            f"adapt.base={base!r} names neither a weights file nor weights that ship with SAGE: give the "
-            "path of a .safetensors or .pth file, or use adapt.base=mini"
-        )
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(*parts: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from sage_core.errors import ConfigError, SageError
 from sage_core.evaluation.held_out import HeldOutPart, held_out_samples, score_sample
 from sage_core.evaluation.labelled import TestSet, predict, score_set, summary, test_sets
 from sage_core.evaluation.pictures import cloud_sheet, render_sheet, save, tuple_sheet
+from sage_core.hub import sha256_of, weights_path
 from sage_core.models import GeometricModel, load_model
 from sage_core.types import Reason
 
@@ -171,12 +171,9 @@ def _better(first: list[dict[str, float]], last: list[dict[str, float]], metric:
 
 def _identified(weights: str) -> str:
     """Weights by name and content, not by where they lie: equal evaluations leave equal files."""
-    path = Path(weights)
-    if not path.is_file():
-        return weights
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{path.parent.name}/{path.name} (sha256 {digest[:16]})"
+    path = weights_path(weights)
+    named = f"{path.parent.name}/{path.name}" if Path(weights).is_file() else weights
+    return f"{named} (sha256 {sha256_of(path)[:16]})"
 
 
 def _common_size(models: dict[str, GeometricModel]) -> int:

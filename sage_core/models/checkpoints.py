@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sage_core.errors import CheckpointError, ConfigError
+from sage_core.hub import record_of, weights_path
 from sage_core.models.interface import GeometricModel, ModelConfig
 from sage_core.models.registry import (
     Architecture,
@@ -28,7 +28,6 @@ from sage_core.models.registry import (
     architecture_of,
     known,
     model_config,
-    presets,
     recognise,
 )
 from sage_core.models.upstream import WeightsFile, open_weights
@@ -63,18 +62,18 @@ def load_model(name_or_path: str | Path, config: ModelConfig | None = None) -> G
     """A model in evaluation mode, nothing frozen, in float32 on the CPU.
 
     Args:
-        name_or_path: ``mini`` (its weights ship with SAGE), or a file: one that SAGE wrote, or one that
-            the model's authors publish (safetensors, or a .pth or .pt of tensors). ``NAME:FILE`` says
-            which architecture a file is of that does not tell by its tensors' names.
+        name_or_path: ``mini`` (its weights ship with SAGE), a published model that was pulled
+            (:mod:`sage_core.hub`), or a file: one that SAGE wrote, or one that the model's authors publish
+            (safetensors, or a .pth or .pt of tensors). ``NAME:FILE`` says which architecture a file is of
+            that does not tell by its tensors' names.
         config: the widths, for files that do not carry them; the published model's if not given.
 
     Raises:
         CheckpointError: no such file, not trusted, damaged, or tensors that do not fit.
         ConfigError: the architecture needs a package that is not installed.
     """
-    said, path = _located(name_or_path)
-    file = open_weights(path)
-    info = _info(file, said, config)
+    file = open_weights(weights_path(name_or_path))
+    info = _info(file, name_or_path, config)
     entry = architecture(info.architecture)
     model = blank_model(info.config)
     if entry.on_meta:
@@ -114,14 +113,12 @@ def upstream_state(model: GeometricModel) -> dict[str, Tensor]:
 def read_info(name_or_path: str | Path) -> WeightsInfo:
     """Architecture, widths, licence and provenance of a weights file, without reading the tensors.
 
+    Of a file that SAGE did not write, what can be told from the names of its tensors.
+
     Raises:
-        CheckpointError: no such file, or one that SAGE did not write.
+        CheckpointError: no such file, not readable, or of no known architecture.
     """
-    _, path = _located(name_or_path)
-    info = _own_info(open_weights(path))
-    if info is None:
-        raise CheckpointError(f"{path} does not say what model it holds: SAGE did not write it")
-    return info
+    return _info(open_weights(weights_path(name_or_path)), name_or_path, None)
 
 
 def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
@@ -208,36 +205,25 @@ def blank_model(config: ModelConfig) -> GeometricModel:
     return model
 
 
-def _located(name_or_path: str | Path) -> tuple[str | None, Path]:
-    """The architecture that was said, and the file."""
-    said, colon, rest = str(name_or_path).partition(":")
-    if colon and said in known() and not Path(name_or_path).exists():
-        return said, _located(rest)[1]
-    path = Path(name_or_path)
-    if str(name_or_path) in presets() and not path.exists():
-        path = _shipped(str(name_or_path))
-    if not path.is_file():
-        raise CheckpointError(f"no weights file {path}: give a .safetensors or .pth file")
-    return None, path
+def _said(name_or_path: str | Path) -> str | None:
+    """The architecture in ``NAME:FILE``."""
+    said, colon, _ = str(name_or_path).partition(":")
+    return said if colon and said in known() and not Path(name_or_path).exists() else None
 
 
-def _shipped(name: str) -> Path:
-    path = Path(str(resources.files("sage_core.models") / "weights" / f"{name}.safetensors"))
-    if not path.exists():
-        raise CheckpointError(
-            f"no weights of {name!r} come with SAGE: give the path of a weights file "
-            "(MV-DUSt3R's are published by its authors for non-commercial use)"
-        )
-    return path
+def _licence(name_or_path: str | Path, entry: Architecture) -> str:
+    """Of weights that do not carry it: what was accepted when they were pulled, else the published ones'."""
+    record = record_of(str(name_or_path).rpartition(":")[2])
+    return record.licence if record else entry.licence
 
 
-def _info(file: WeightsFile, said: str | None, config: ModelConfig | None) -> WeightsInfo:
+def _info(file: WeightsFile, name_or_path: str | Path, config: ModelConfig | None) -> WeightsInfo:
     """What the file says of itself, or else what can be told from the names in it."""
-    info = _own_info(file)
+    info, said = _own_info(file), _said(name_or_path)
     if info is None:
         entry = _told(file, said, config)
         widths = config or entry.published(file.entries.keys())
-        return WeightsInfo(entry.name, widths, entry.licence)
+        return WeightsInfo(entry.name, widths, _licence(name_or_path, entry))
     if said not in (None, info.architecture):
         raise CheckpointError(f"{file.path} holds a model of {info.architecture}, not of {said}")
     if config is not None and config != info.config:

@@ -140,18 +140,13 @@ def recognise(names: Collection[str]) -> Architecture | None:
     return next((entry for entry in ARCHITECTURES if entry.recognises(names)), None)
 
 
-def presets() -> dict[str, Callable[[], ModelConfig]]:
-    """All named widths."""
-    return {name: make for entry in ARCHITECTURES for name, make in entry.presets.items()}
-
-
 def model_config(name: str) -> ModelConfig:
     """The widths of a named preset.
 
     Raises:
         ConfigError: no such preset.
     """
-    named = presets()
+    named = {preset: make for entry in ARCHITECTURES for preset, make in entry.presets.items()}
     if name not in named:
         raise ConfigError(f"no model {name!r}: choose one of {', '.join(named)}")
     return named[name]()

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sage_core.config._base import Section, setting
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
+from sage_core.hub import weights_path
 
 
 class ShardPart(Section):
@@ -67,7 +68,7 @@ class TrainSettings(Section):
 
     def _input_files(self) -> list[Path]:
         files = [Path(part.path) for data in self.datasets for part in data.parts]
-        return [*files, Path(self.adapt.base)]
+        return [*files, weights_path(self.adapt.base)]
 
 
 def _described(path: Path) -> str:

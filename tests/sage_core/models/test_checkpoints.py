@@ -113,7 +113,7 @@ def test_other_formats_and_missing_files(model, tmp_path):
         load_model(path)
     with pytest.raises(CheckpointError, match="no weights file"):
         load_model(tmp_path / "nowhere.safetensors")
-    with pytest.raises(CheckpointError, match="non-commercial"):
+    with pytest.raises(CheckpointError, match="sage models pull mvdust3r"):
         load_model("mvdust3r")
     with pytest.raises(ConfigError, match="mini"):
         build_model("maxi", 0)

@@ -147,7 +147,7 @@ def test_anchors_alone_learn(settings):
         ({"regularisation": {"source": None}}, ConfigError, "regularisation.enabled=false"),
         ({"loss": {"perceptual": "alex"}}, ConfigError, "perceptual_weights"),
         ({"base": "nowhere.safetensors"}, CheckpointError, "no weights file"),
-        ({"base": "mvdust3r"}, CheckpointError, "no weights of 'mvdust3r'"),
+        ({"base": "mvdust3r"}, CheckpointError, "sage models pull mvdust3r"),
         ({"image_px": 36}, ConfigError, "multiple of the model's patch"),
         ({"frozen": ("head",)}, ConfigError, "cannot freeze head"),
         ({"lr_factors": {"encode": 2.0}}, ConfigError, "lr_factors names encode"),
