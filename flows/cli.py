@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
 from data_catalog import CatalogError, Workspace
-from flows import _show
-from flows._progress import in_words, say
+from flows import _models, _show
+from flows._ending import MANY_FAILED, OK
+from flows._ending import teach as _teach
+from flows._ending import usage as _usage
+from flows._progress import in_words
 from sage_core import __version__
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig, load_config
-from sage_core.errors import ConfigError, SageError
+from sage_core.errors import ConfigError
 from sage_core.types import Stage, Verdict
 from tasks._plan import Retry
 
@@ -42,8 +44,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Show the settings and what 
 shards_app = typer.Typer(no_args_is_help=True, help="Check and look into Parquet shards.")
 app.add_typer(config_app, name="config")
 app.add_typer(shards_app, name="shards")
-
-OK, MANY_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+app.add_typer(_models.app, name="models")
 
 WorkspaceOption = Annotated[
     Path,
@@ -328,30 +329,6 @@ def _opened(workspace: Path) -> Path:
     except OSError as error:
         _usage(f"{workspace} cannot be a workspace: {in_words(error)}")
     return root
-
-
-def _teach(work: Any) -> Any:
-    """Run; an error that SAGE foresaw becomes its message and an exit status, not a traceback."""
-    try:
-        return work()
-    except ConfigError as error:
-        _usage(str(error))
-    except (SageError, CatalogError) as error:
-        say(f"sage: {error.reason.value}:", error)
-        raise typer.Exit(MANY_FAILED) from error
-    except KeyboardInterrupt as stop:
-        say("sage:", "interrupted. What has its verdict keeps it; the same command goes on.")
-        raise typer.Exit(INTERRUPTED) from stop
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # the reader of a pipe has seen enough
-            raise
-        say("sage:", in_words(error))
-        raise typer.Exit(MANY_FAILED) from error
-
-
-def _usage(message: str) -> NoReturn:
-    say("sage:", message)
-    raise typer.Exit(WRONG_USAGE)
 
 
 if __name__ == "__main__":

@@ -143,8 +143,9 @@ class AdaptConfig(EngineConfig):
     version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
     base: str = setting(
         "mvdust3r",
-        "Base model: mini (small, its weights ship with SAGE), or the path of a weights file: "
-        "safetensors, or a checkpoint as MV-DUSt3R's own training writes it (.pth).",
+        "Base model: mini (small, its weights ship with SAGE), the name of a published model (`sage models "
+        "list`, and pull), or the path of a weights file: safetensors, or a .pth or .pt as its authors "
+        "publish it. KIND:PATH says which kind of model it is, where its tensors' names do not.",
     )
     image_px: int | None = setting(
         None,

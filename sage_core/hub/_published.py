@@ -75,7 +75,7 @@ PUBLISHED = (
         f"{_MVDUST3R}/MVDp_s1.pth",
     ),
     PublishedModel(
-        "vggt-1b", "vggt", 1257, "VGGT-1B, non-commercial (CC BY-NC 4.0)", False, _VGGT_PAGE,
+        "vggt-1b", "vggt", 1257, _NON_COMMERCIAL, False, _VGGT_PAGE,
         f"{_HF}/facebook/VGGT-1B/resolve/main/model.safetensors",
     ),
     PublishedModel(

@@ -4,10 +4,12 @@ from sage_core.models.checkpoints import (
     WeightsInfo,
     blank_model,
     build_model,
+    check_weights,
     load_model,
     read_info,
     save_model,
 )
+from sage_core.models.export import ExportFormat, export_model
 from sage_core.models.interface import (
     IMAGENET,
     ConfidenceKind,
@@ -29,6 +31,7 @@ __all__ = [
     "Architecture",
     "ConfidenceKind",
     "Description",
+    "ExportFormat",
     "Gaussians",
     "GeometricModel",
     "GeometryOutput",
@@ -40,6 +43,8 @@ __all__ = [
     "WeightsInfo",
     "blank_model",
     "build_model",
+    "check_weights",
+    "export_model",
     "load_model",
     "model_config",
     "read_info",

@@ -121,23 +121,45 @@ def read_info(name_or_path: str | Path) -> WeightsInfo:
     return _info(open_weights(weights_path(name_or_path)), name_or_path, None)
 
 
+def check_weights(name_or_path: str | Path) -> GeometricModel:
+    """The model that a weights file fits, without values (:func:`blank_model`).
+
+    Raises:
+        CheckpointError: as :func:`load_model`, without reading the tensors.
+    """
+    file = open_weights(weights_path(name_or_path))
+    info = _info(file, name_or_path, None)
+    model = blank_model(info.config)
+    model.licence = info.licence
+    _fitted(model, file, architecture(info.architecture))
+    return model
+
+
 def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
     """Copy a file's tensors into a model in place, strictly by name and shape.
 
     Raises:
         CheckpointError: names every kind of misfit.
     """
-    wanted = {name.removeprefix(entry.prefix): t for name, t in model.state_dict().items()}
-    aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
-    sources = {name: name for name in file.entries} | aliases
-    spare = [name for name in sources if name not in wanted and entry.keeps(name)]
-    _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
+    wanted, sources, spare = _fitted(model, file, entry)
     with torch.no_grad():
         for part in _parts(wanted):
             tensors = file.tensors({sources[name] for name in part})
             for name in part:
                 wanted[name].copy_(tensors[sources[name]])
     model.kept_tensors = {name: tensor.clone() for name, tensor in file.tensors(spare).items()}
+
+
+def _fitted(
+    model: GeometricModel, file: WeightsFile, entry: Architecture
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """The model's tensors by upstream's names, where each is in the file, and what is kept unused."""
+    wanted = {name.removeprefix(entry.prefix): t for name, t in model.state_dict().items()}
+    aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
+    sources = {name: name for name in file.entries} | aliases
+    spare = [name for name in sources if name not in wanted and entry.keeps(name)]
+    _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
+    return wanted, sources, spare
 
 
 def _check_fit(

@@ -110,6 +110,11 @@ def _pickled(path: Path) -> WeightsFile:
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
+    if not zipfile.is_zipfile(path) and path.open("rb").read(1) != pickle.PROTO:
+        raise CheckpointError(
+            f"{path} is neither safetensors nor a checkpoint that torch saved: it may be cut short, or be "
+            "something else under a wrong name"
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             data = torch.load(
