@@ -244,7 +244,7 @@ def _info(file: WeightsFile, name_or_path: str | Path, config: ModelConfig | Non
     info, said = _own_info(file), _said(name_or_path)
     if info is None:
         entry = _told(file, said, config)
-        widths = config or entry.published(file.entries.keys())
+        widths = config or entry.published(file.entries.keys(), file.path)
         return WeightsInfo(entry.name, widths, _licence(name_or_path, entry))
     if said not in (None, info.architecture):
         raise CheckpointError(f"{file.path} holds a model of {info.architecture}, not of {said}")

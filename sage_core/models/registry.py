@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sage_core.errors import CheckpointError, ConfigError
+from sage_core.models.adapters import (
+    MapAnythingConfig,
+    MapAnythingModel,
+    Pi3Config,
+    Pi3Model,
+)
 from sage_core.models.interface import GeometricModel, ModelConfig
 from sage_core.models.mvdust3r import MVDust3r, MVDust3rConfig
 from sage_core.models.vggt import VGGT, VGGTConfig
@@ -29,8 +36,8 @@ class Architecture:
     """Licence of the published weights, for files that do not tell."""
     marks: tuple[str, ...]
     """Beginnings of tensor names, all of which a state dict of this kind has."""
-    published: Callable[[Collection[str]], ModelConfig]
-    """Widths of the published model that has tensors of these names."""
+    published: Callable[[Collection[str], Path], ModelConfig]
+    """Widths of the published model that has tensors of these names, in a file of that path."""
     presets: Mapping[str, Callable[[], ModelConfig]] = field(default_factory=dict)
     """Widths by name; names are unique over all architectures."""
     kept: tuple[str, ...] = ()
@@ -54,7 +61,7 @@ class Architecture:
         return name.startswith(self.kept) if self.kept else False
 
 
-def _mvdust3r_published(names: Collection[str]) -> MVDust3rConfig:
+def _mvdust3r_published(names: Collection[str], path: Path) -> MVDust3rConfig:
     plus = any(name.startswith("dec_same_view_blocks.") for name in names)
     return MVDust3rConfig(cross_reference=plus)
 
@@ -87,7 +94,7 @@ MVDUST3R = Architecture(
 )
 
 
-def _vggt_published(names: Collection[str]) -> VGGTConfig:
+def _vggt_published(names: Collection[str], path: Path) -> VGGTConfig:
     return VGGTConfig(point_head=any(name.startswith("point_head.") for name in names))
 
 
@@ -102,7 +109,35 @@ VGGT_1 = Architecture(
     kept=("track_head.", "point_head."),
 )
 
-ARCHITECTURES: tuple[Architecture, ...] = (MVDUST3R, VGGT_1)
+
+def _pi3_published(names: Collection[str], path: Path) -> Pi3Config:
+    return Pi3Config("pi3x" if "metric_token" in names else "pi3")
+
+
+PI3 = Architecture(
+    name="pi3",
+    model=Pi3Model,
+    config=Pi3Config,
+    licence="CC BY-NC 4.0",
+    marks=("encoder.blocks.", "decoder.", "point_decoder.", "camera_decoder.", "conf_decoder."),
+    published=_pi3_published,
+    kept=("depth_encoder.", "depth_emb", "ray_embed.", "pose_inject_blk."),
+    prefix="network.",
+    on_meta=False,
+)
+
+MAPANYTHING = Architecture(
+    name="mapanything",
+    model=MapAnythingModel,
+    config=MapAnythingConfig,
+    licence="CC BY-NC 4.0, or Apache-2.0 for map-anything-apache",
+    marks=("encoder.", "info_sharing.", "dense_head.", "pose_head.", "scale_head."),
+    published=lambda names, path: MapAnythingConfig.beside(path),
+    prefix="network.",
+    on_meta=False,
+)
+
+ARCHITECTURES: tuple[Architecture, ...] = (MVDUST3R, VGGT_1, PI3, MAPANYTHING)
 
 
 def architecture(name: str) -> Architecture:
