@@ -134,6 +134,9 @@ def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
     aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
     sources = {name: name for name in file.entries} | aliases
     spare = [name for name in sources if name not in wanted and entry.keeps(name)]
+    fresh = [name for name in wanted if name not in sources and name.startswith(entry.fresh)]
+    for name in fresh:
+        wanted.pop(name).zero_()
     _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
     with torch.no_grad():
         for part in _parts(wanted):
