@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.linalg import vector_norm
 from torch.nn.functional import normalize, pad
 
-ShapeTerm = Literal["steps", "normals", "none"]
+ShapeTerm = Literal["steps", "normals"]
 """``steps``: differences of neighbouring errors, for depth; ``normals``: angles between surface normals,
-for points; ``none``: for sparse targets, which have no neighbours."""
+for points."""
 
 CLAMP = 100.0
 """No single error counts for more."""
@@ -137,8 +137,6 @@ def _weighed(errors: Tensor, conf: Tensor, alpha: float) -> Tensor:
 
 
 def _shape_error(predicted: Tensor, target: Tensor, mask: Tensor, shape: ShapeTerm) -> Tensor:
-    if shape == "none":
-        return 0.0 * predicted[mask].sum()
     if shape == "steps":
         return _over_strides(step_error, STEP_STRIDES, predicted, target, mask)
     return _over_strides(normal_error, NORMAL_STRIDES, predicted, target, mask)

@@ -2,7 +2,8 @@
 
 Models were trained on pictures that Pillow had resized. Its filter (Keys' cubic with a = -0.5, widened when
 it shrinks) is computed with weights of 22 binary digits, width first, and rounded to 8 bits after either
-direction; OpenCV's cubic does not widen, and torch's differs by one grey level here and there.
+direction; OpenCV's cubic does not widen. (The newest Pillow begins with the height where it alone shrinks.
+Pictures that keep their shape are not stretched like that.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from sage_core.geometry.batched import quaternion_from_rotation
@@ -23,6 +25,34 @@ SH_0 = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 √π)."""
 
 _TINY = 1e-12
+
+
+class GaussianDecoder(nn.Module):
+    """:func:`surface_gaussians`, whose opacities and sizes learn to differ from the rule.
+
+    The difference is linear in colours and sizes of the 3 x 3 pixels around, and starts at zero. It is
+    learned only where it is asked for (``adapt.loss.gaussian_gradient=all``, the group not frozen).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.residual = nn.Conv2d(4, 4, 3, padding=1)
+        if not self.residual.weight.is_meta:
+            for tensor in self.residual.parameters():
+                nn.init.zeros_(tensor)
+
+    def forward(self, points: Tensor, images: Tensor) -> Gaussians:
+        """As :func:`surface_gaussians`; gradients reach the decoder's own tensors, and no others."""
+        plain = surface_gaussians(points, images)
+        size = plain.scales.mean(-1).clamp(min=_TINY).log()
+        size = size - size.mean((1, 2, 3), keepdim=True)
+        features = torch.cat((images - 0.5, size[:, :, None]), dim=2)
+        change = self.residual(features.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return replace(
+            plain,
+            opacities=(plain.opacities.logit() + change[:, :, 0]).sigmoid(),
+            scales=plain.scales * change[:, :, 1:].movedim(2, -1).exp(),
+        )
 
 
 def surface_gaussians(points: Tensor, images: Tensor) -> Gaussians:

@@ -89,7 +89,8 @@ def save_model(
     """Write weights, widths, licence and provenance as one safetensors file, whole or not at all.
 
     Tensors have upstream's names, and those that upstream has and the model does not need are written
-    back, so that upstream's own code loads the file strictly.
+    back, so that upstream's own code loads the file strictly. What a model learned beyond upstream's
+    tensors (:attr:`Architecture.fresh`) is in the file too; :func:`upstream_state` leaves it out.
     """
     metadata = {
         "format": FORMAT,
@@ -99,12 +100,18 @@ def save_model(
         "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
     }
     with replaced(Path(path)) as unfinished:
-        save_file(upstream_state(model), unfinished, metadata)
+        save_file(_saved_state(model), unfinished, metadata)
         _sort_metadata(unfinished)
 
 
 def upstream_state(model: GeometricModel) -> dict[str, Tensor]:
     """The state dict that upstream's own class loads strictly: its names, and all of its tensors."""
+    fresh = architecture_of(model).fresh
+    return {k: t for k, t in _saved_state(model).items() if not k.startswith(fresh)}
+
+
+def _saved_state(model: GeometricModel) -> dict[str, Tensor]:
+    """By upstream's names all tensors, also those that upstream knows nothing of."""
     prefix = architecture_of(model).prefix
     ours = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
     return {k: t.detach().cpu().contiguous() for k, t in {**ours, **model.kept_tensors}.items()}
@@ -158,6 +165,9 @@ def _fitted(
     aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
     sources = {name: name for name in file.entries} | aliases
     spare = [name for name in sources if name not in wanted and entry.keeps(name)]
+    fresh = [name for name in wanted if name not in sources and name.startswith(entry.fresh)]
+    for name in fresh:
+        wanted.pop(name).zero_()
     _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
     return wanted, sources, spare
 

@@ -43,6 +43,8 @@ class Architecture:
     kept: tuple[str, ...] = ()
     """Beginnings of the names of tensors that upstream has and the model does not need: they may be
     absent, and where they are present they are kept and written back."""
+    fresh: tuple[str, ...] = ()
+    """Beginnings of the names of tensors that upstream does not have: where a file has none they are 0."""
     aliases: Callable[[Collection[str]], Mapping[str, str]] = _no_aliases
     """For the names in a file: absent tensors that start as copies, and of which tensors."""
     nested: bool = False
@@ -107,6 +109,7 @@ VGGT_1 = Architecture(
     published=_vggt_published,
     presets={"vggt": VGGTConfig.vggt_1b},
     kept=("track_head.", "point_head."),
+    fresh=("gaussian_head.",),
 )
 
 

@@ -43,6 +43,9 @@ class VGGTConfig:
     """False leaves the point head out: its tensors are then kept beside the model."""
     points: PointSource = "depth"
     """Where :attr:`GeometryOutput.points` come from."""
+    gaussian_residuals: bool = False
+    """Whether Gaussians may learn to differ from the rule that makes them of points and colours. That adds
+    two tensors (``gaussian_head.*``) that upstream does not know."""
 
     def __post_init__(self) -> None:
         self._check_attention()

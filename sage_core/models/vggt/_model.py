@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sage_core.geometry import SizeRule
 from sage_core.geometry.batched import compose, invert, pointmap
-from sage_core.models._gaussian_decoder import surface_gaussians
+from sage_core.models._gaussian_decoder import GaussianDecoder, surface_gaussians
 from sage_core.models.interface import (
     IMAGENET,
     Description,
@@ -32,6 +32,7 @@ _GROUPS = {
     "camera_head": "camera_head",
     "depth_head": "depth_head",
     "point_head": "point_head",
+    "gaussian_head": "gaussian_head",
 }
 
 
@@ -69,6 +70,8 @@ class VGGT(GeometricModel):
         self.depth_head = DenseHead(c, outputs=1)
         if c.point_head:
             self.point_head = DenseHead(c, outputs=3)
+        if c.gaussian_residuals:
+            self.gaussian_head = GaussianDecoder()
         if not self.aggregator.camera_token.is_meta:
             initialise(self)
 
@@ -147,12 +150,13 @@ class VGGT(GeometricModel):
         if self.config.points == "depth" or points is None or conf is None:
             points = pointmap(native["depth"], intrinsics, invert(cam_from_world))
             conf = native["depth_conf"]
+        decoder = self.gaussian_head if self.config.gaussian_residuals else surface_gaussians
         return GeometryOutput(
             points,
             conf,
             "one_plus_exp",
             "unit_mean",
-            gaussians=surface_gaussians(points, images),
+            gaussians=decoder(points, images),
             cam_from_world=cam_from_world,
             intrinsics=intrinsics,
             depth=native["depth"],
