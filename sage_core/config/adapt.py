@@ -221,6 +221,11 @@ class AdaptConfig(EngineConfig):
                 f"{self.optimizer.micro_batch}"
             )
         images = self.optimizer.micro_batch * self.sampling.n_context
+        if self.views.varies and self.sampling.mode == "candidates":
+            raise ValueError(
+                "views vary, and candidates have the number of views that assemble scored: set "
+                "sampling.mode to another"
+            )
         if self.views.max is not None and self.views.max > images:
             raise ValueError(
                 f"views.max {self.views.max} are more images than a process takes at once, "

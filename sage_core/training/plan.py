@@ -136,13 +136,13 @@ def _hours(
         seconds = _seconds_per_sample(settings, timed_steps)
         routine = built.routine
         samples = routine.order.batch * routine.rate.steps / _processes(adapt)
-        return round(samples * seconds / 3600, 4), (
+        return samples * seconds / 3600, (
             f"{timed_steps} timed steps of one process on {device.type}, {seconds:.3g} s a sample"
         )
     peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
     if peak is None:
         return None, "not known: --timed-steps measures it, or set adapt.peak_tflops"
-    return round(flops / (PLANNED_MFU * peak) / 3600, 4), (
+    return flops / (PLANNED_MFU * peak) / 3600, (
         f"operations at {PLANNED_MFU:.0%} of a peak of {peak / 1e12:.3g} Tflop/s (not measured)"
     )
 

@@ -12,69 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_runs import TINY, losses_of, start, wait_for_step
 
-from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import CheckpointError, ConfigError, TrainingError
-from sage_core.models import MVDust3rConfig, build_model, load_model, read_info, save_model
-from sage_core.training import DataSet, ShardPart, TrainSettings, launch
+from sage_core.models import load_model, read_info
+from sage_core.training import launch
 from sage_core.training.engine import Ending
-from sage_core.training.journal import CIRCUMSTANCES, read_metrics
+from sage_core.training.journal import read_metrics
 from sage_core.training.plan import plan
 from sage_core.training.run import train
 from sage_core.types import Reason
-
-TINY = MVDust3rConfig(
-    image_size=32,
-    patch_size=8,
-    enc_embed_dim=32,
-    enc_depth=1,
-    enc_num_heads=2,
-    dec_embed_dim=32,
-    dec_depth=1,
-    dec_num_heads=2,
-    skip_dim=4,
-    gs_mlp_dim=16,
-)
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    """Weights of a tiny model, fresh."""
-    path = tmp_path_factory.mktemp("base") / "tiny.safetensors"
-    save_model(build_model(TINY, seed=1), path)
-    return path
-
-
-@pytest.fixture
-def settings(room_shard, base, tmp_path):
-    """Makes the settings of a run of ``steps``, with changes to the adapt section."""
-
-    def made(name="run", **changes):
-        adapt = {
-            "base": str(base),
-            "steps": 4,
-            "sampling": {"n_context": 3, "n_targets": 1},
-            "loss": {"perceptual": "none", **changes.pop("loss", {})},
-            "regularisation": {"source": "rooms", "ratio": 2, "pool": 3},
-            "optimizer": {"batch": 2, "lr": 1e-3, **changes.pop("optimizer", {})},
-            "device": "cpu",
-            "threads": 1,
-        }
-        return TrainSettings(
-            adapt=AdaptConfig.model_validate({**adapt, **changes}),
-            datasets=(DataSet(parts=(ShardPart(path=str(room_shard)),)),),
-            out=str(tmp_path / name),
-            seed=11,
-        )
-
-    return made
-
-
-def losses_of(folder):
-    return [
-        {name: value for name, value in line.items() if name not in CIRCUMSTANCES}
-        for line in read_metrics(Path(folder) / "metrics.jsonl")
-    ]
 
 
 def test_four_steps_with_every_loss(settings, base):
@@ -279,22 +226,3 @@ def test_two_ranks_see_the_same_samples_and_resume_bitwise(settings):
     launch(killed, wall_s=300)
     for name in ("model.safetensors", "losses.jsonl"):
         assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-
-
-def start(run):
-    run.folder.mkdir(parents=True, exist_ok=True)
-    file = run.folder / "settings.json"
-    file.write_text(run.model_dump_json())
-    argv = [sys.executable, "-m", "sage_core.training", "--launch", "--settings", str(file)]
-    return subprocess.Popen(argv, start_new_session=True)
-
-
-def wait_for_step(folder, step, child):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        lines = read_metrics(folder / "metrics.jsonl")
-        if lines and lines[-1]["step"] >= step:
-            return
-        assert child.poll() is None, "the trainer ended too early"
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step}")

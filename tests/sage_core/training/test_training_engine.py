@@ -132,17 +132,20 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_written_down(tmp_path):
     bad = str(routine().order.step(3)[1])
-    before = Trainer(parts(), routine(), tmp_path, ALONE)
+    how = routine(ema_decay=0.5)
+    before = Trainer(parts(), how, tmp_path, ALONE)
     before.run(until=3)
+    averages = before.average.gathered(ALONE)
     weights = {n: v.clone() for n, v in before.parts.model.named_parameters()}
-    trainer = Trainer(parts(bad={bad}), routine(), tmp_path, ALONE)
+    trainer = Trainer(parts(bad={bad}), how, tmp_path, ALONE)
     trainer.run(until=4)
+    assert all(torch.equal(v, averages[n]) for n, v in trainer.average.gathered(ALONE).items())
     assert all(torch.equal(v, weights[n]) for n, v in trainer.parts.model.named_parameters())
     assert trainer.state.skipped == (3,)
     dumped = json.loads((tmp_path / "not_finite" / "step_00000003.json").read_text())
     assert bad in dumped["samples"]
     assert read_metrics(tmp_path / "metrics.jsonl")[3]["skipped"]
-    assert Trainer(parts(bad={bad}), routine(), tmp_path, ALONE).run() is Ending.FINISHED
+    assert Trainer(parts(bad={bad}), how, tmp_path, ALONE).run() is Ending.FINISHED
 
 
 def test_too_many_such_steps_end_the_run(tmp_path):
