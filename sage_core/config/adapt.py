@@ -149,9 +149,15 @@ class AdaptConfig(EngineConfig):
     )
     image_px: int | None = setting(
         None,
-        "Side in pixels of the square images that the model is given; empty for what it was trained at.",
+        "Side in pixels of the square images that the model is given (of other shapes, what its size rule "
+        "bounds); empty for what it was trained at.",
         ge=16,
         le=2048,
+    )
+    image_shape: Literal["square", "model"] = setting(
+        "square",
+        "Shape of the images: the middle square of each picture, or the size that the model's own rule gives "
+        "for the picture's shape (VGGT: 518 px wide; Pi3: 255,000 pixels; MV-DUSt3R: squares).",
     )
     held_out: tuple[str, ...] = setting(
         (),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
+from sage_core.geometry import SizeRule
 from sage_core.models import GeometricModel, load_model
 from sage_core.models.lora import add_lora, merge_lora
 from sage_core.training.compiling import compile_blocks
@@ -28,13 +29,15 @@ class Prepared:
         model: on its device, in training mode; with ``adapt.parallel=fully_shard`` this rank's share of it.
         shell: the same model without any values (on the device ``meta``), whole, for what needs its form.
         groups: the parameters that train.
-        image_px: side of the images that it is given.
+        image_px: side of the images that it is given, where they are square.
+        size_rule: their size, for a picture of any.
     """
 
     model: GeometricModel
     shell: GeometricModel
     groups: list[TrainedGroup]
     image_px: int
+    size_rule: SizeRule
 
 
 def prepared(adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
@@ -51,7 +54,8 @@ def prepared(adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
         compile_blocks(model, dynamic=adapt.views.varies)
     if adapt.parallel == "fully_shard":
         shard(model, ranks)
-    return Prepared(model, shell, trained_groups(model, adapt.lr_factors), size)
+    groups = trained_groups(model, adapt.lr_factors)
+    return Prepared(model, shell, groups, size, size_rule(adapt, model, size))
 
 
 def trained_model(adapt: AdaptConfig, seed: int) -> GeometricModel:
@@ -116,3 +120,24 @@ def filled(shell: GeometricModel, tensors: Mapping[str, Tensor]) -> GeometricMod
     model.load_state_dict(dict(tensors))
     merge_lora(model)
     return model
+
+
+def size_rule(adapt: AdaptConfig, model: GeometricModel, size: int) -> SizeRule:
+    """How large the images are that a picture becomes: squares of side ``size``, or as the model likes them.
+
+    Raises:
+        ConfigError: images of several shapes would meet in one pass through the model.
+    """
+    if adapt.image_shape == "square":
+        return SizeRule("square", size, model.patch_size)
+    rule = model.description.size_rule
+    rule = rule.with_length(adapt.image_px) if adapt.image_px else rule
+    images = adapt.optimizer.micro_batch * adapt.sampling.n_context
+    at_once = images // (adapt.views.min or adapt.sampling.n_context)
+    if rule.kind != "square" and at_once > 1:
+        raise ConfigError(
+            f"adapt.image_shape=model gives samples of several shapes, and {at_once} of them would pass "
+            "through the model together: set adapt.optimizer.micro_batch=1 and leave adapt.views.min above "
+            "half of adapt.sampling.n_context"
+        )
+    return rule

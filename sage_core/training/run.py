@@ -87,7 +87,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
     if adapt.tensorboard:
         check_tensorboard()
     ready = prepared(adapt, ranks, settings.seed)
-    videos, sample = _samples(settings, ready.image_px)
+    videos, sample = _samples(settings, ready)
     objective = Objective(adapt, device, supervision(ready.model))
     first = partial(videos, SampleId(Kind.VIDEO, 0, 0))
     parts = Parts(
@@ -171,21 +171,23 @@ def _run(settings: TrainSettings, ranks: Ranks, until: int | None) -> Ending:
 
 
 def _samples(
-    settings: TrainSettings, size: int
+    settings: TrainSettings, ready: Prepared
 ) -> tuple[VideoSamples, Callable[[SampleId], Sample]]:
     adapt = settings.adapt
     videos = VideoSamples(
         settings.datasets,
         adapt.sampling,
-        size=size,
+        size=ready.size_rule,
         seed=settings.seed,
         shuffle_views=adapt.shuffle_views,
         most_views=adapt.views.max,
     )
-    views = labelled_source(adapt, size, settings.seed)
+    views = labelled_source(adapt, ready.image_px, settings.seed)
 
     def sample(one: SampleId) -> Sample:
-        return videos(one) if one.kind is Kind.VIDEO else labelled_sample(views(one), size)
+        if one.kind is Kind.VIDEO:
+            return videos(one)
+        return labelled_sample(views(one), ready.size_rule)
 
     return videos, sample
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import TrainingError
 from sage_core.evaluation.samples import LabelledViews
-from sage_core.geometry import PixelMap, invert, relative, transform, unproject
+from sage_core.geometry import PixelMap, SizeRule, invert, relative, transform, unproject
 from sage_core.losses import SparseAnchors
 from sage_core.shards import (
     Anchors,
@@ -130,7 +130,7 @@ class VideoSamples:
         datasets: Sequence[DataSet],
         sampling: SamplingConfig,
         *,
-        size: int,
+        size: int | SizeRule,
         seed: int,
         shuffle_views: bool,
         most_views: int | None = None,
@@ -201,14 +201,16 @@ class VideoSamples:
 def video_sample(
     frames: Sequence[FrameRecord],
     context: int,
-    size: int,
+    size: int | SizeRule,
     render_order: Sequence[int] | None = None,
 ) -> VideoSample:
-    """Frames, the first ``context`` of which the model sees, as a sample of ``size`` x ``size`` images.
+    """Frames, the first ``context`` of which the model sees, as a sample of images of one size.
 
-    The middle square of each picture is resized; intrinsics and anchors move along.
+    That is the size for the first frame's shape, or ``size`` x ``size``. Each picture is resized to cover it
+    and cropped in the middle, so that no shape is squashed; intrinsics and anchors move along.
     """
-    maps = [PixelMap.cover((f.width, f.height), (size, size)) for f in frames]
+    new = _rule(size).size(frames[0].width, frames[0].height)
+    maps = [PixelMap.cover((f.width, f.height), new) for f in frames]
     images = np.stack([m.image(f.pixels()) for m, f in zip(maps, frames, strict=True)])
     intrinsics = [m.intrinsics(f.intrinsics) for m, f in zip(maps, frames, strict=True)]
     from_reference = [relative(f.cam_from_world, frames[0].cam_from_world) for f in frames]
@@ -220,15 +222,15 @@ def video_sample(
         context=context,
         intrinsics=torch.from_numpy(np.stack(intrinsics).astype(np.float32)),
         cam_from_reference=torch.from_numpy(np.stack(from_reference).astype(np.float32)),
-        anchors=_sparse_anchors(seen, intrinsics, from_reference, size),
+        anchors=_sparse_anchors(seen, intrinsics, from_reference, new[0]),
         render_order=tuple(render_order or range(context)),
     )
 
 
-def labelled_sample(views: LabelledViews, size: int) -> LabelledSample:
-    """Labelled views as a sample of ``size`` x ``size`` images; depth is taken from the nearest pixel."""
+def labelled_sample(views: LabelledViews, size: int | SizeRule) -> LabelledSample:
+    """Labelled views as a sample, as in :func:`video_sample`; depth is taken from the nearest pixel."""
     height, width = views.depth.shape[1:]
-    to_model = PixelMap.cover((width, height), (size, size))
+    to_model = _rule(size).map(width, height)
     images = np.stack([to_model.image(image) for image in views.images])
     rows, columns = _nearest_pixels(to_model, width, height)
     grid = np.ix_(np.arange(len(images)), rows, columns)
@@ -242,6 +244,10 @@ def labelled_sample(views: LabelledViews, size: int) -> LabelledSample:
         _as_floats(to_model.intrinsics(views.intrinsics)),
         _as_floats(relative(views.cam_from_world, views.cam_from_world[0])),
     )
+
+
+def _rule(size: int | SizeRule) -> SizeRule:
+    return size if isinstance(size, SizeRule) else SizeRule("square", size)
 
 
 def _with_context(sampling: SamplingConfig, views: int) -> SamplingConfig:
@@ -263,9 +269,9 @@ def _sparse_anchors(
     seen: Sequence[Anchors],
     intrinsics: Sequence[NDArray[np.float64]],
     cam_from_reference: Sequence[NDArray[np.float64]],
-    size: int,
+    width: int,
 ) -> SparseAnchors:
-    kept = [anchors.select(_nearest_in_pixel(anchors, size)) for anchors in seen]
+    kept = [anchors.select(_nearest_in_pixel(anchors, width)) for anchors in seen]
     longest = max(1, *(len(anchors) for anchors in kept))
     xy = np.zeros((1, len(kept), longest, 2), np.float32)
     points = np.zeros((1, len(kept), longest, 3), np.float32)
@@ -279,10 +285,10 @@ def _sparse_anchors(
     return SparseAnchors(*(torch.from_numpy(array) for array in (xy, points, weight)))
 
 
-def _nearest_in_pixel(anchors: Anchors, size: int) -> NDArray[np.int64]:
+def _nearest_in_pixel(anchors: Anchors, width: int) -> NDArray[np.int64]:
     column, row = np.floor(anchors.xy).astype(np.int64).T
     by_depth = np.argsort(anchors.depth, kind="stable")
-    _, first = np.unique((row * size + column)[by_depth], return_index=True)
+    _, first = np.unique((row * width + column)[by_depth], return_index=True)
     return np.sort(by_depth[first])
 
 

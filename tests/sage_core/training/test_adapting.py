@@ -114,6 +114,26 @@ def test_what_cannot_be_trained_says_why(settings, changes, error, message):
     assert written["reason"] in {r.value for r in Reason}
 
 
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch code-from-a-pickle-ran",))
+
+
+def test_a_base_with_code_in_it_is_a_verdict_and_does_not_run(
+    settings, base, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    evil = tmp_path / "evil.pth"
+    torch.save({"model": load_file(base), "args": Evil()}, evil)
+    run = settings(base=str(evil))
+    with pytest.raises(CheckpointError, match="could run code: "):
+        train(run)
+    written = json.loads((run.folder / "result.json").read_text())
+    assert written["reason"] == Reason.BAD_CHECKPOINT
+    assert "system" in written["message"]
+    assert not (tmp_path / "code-from-a-pickle-ran").exists()
+
+
 def test_the_plan_is_what_the_run_takes(settings):
     run = settings(steps=None, epochs=2, trajectories=20)
     found = plan(run)

@@ -135,3 +135,21 @@ def test_two_ranks_wait_for_no_gradient_in_vain(settings):
     launch(run, wall_s=300)
     result = json.loads((run.folder / "result.json").read_text())
     assert (result["status"], result["ranks"], result["steps"]) == ("finished", 2, 3)
+
+
+def test_it_trains_at_the_shape_of_the_pictures(settings):
+    run = settings(image_shape="model", steps=2)
+    assert train(run) is Ending.FINISHED
+    lines = read_metrics(run.folder / "metrics.jsonl")
+    assert {"anchor", "photometric", "labelled"} <= {n for line in lines for n in line["terms"]}
+    assert all(line["grad_norm"] > 0 and not line["skipped"] for line in lines)
+    square = settings("square", steps=2)
+    assert train(square) is Ending.FINISHED
+    other = read_metrics(square.folder / "metrics.jsonl")
+    assert lines[0]["terms"]["anchor"] != other[0]["terms"]["anchor"]
+
+
+def test_samples_of_several_shapes_do_not_pass_together(settings):
+    run = settings(image_shape="model", optimizer={"micro_batch": 2})
+    with pytest.raises(ConfigError, match=r"set adapt\.optimizer\.micro_batch=1"):
+        train(run)

@@ -11,8 +11,8 @@ from room_shards import FPS, FRAMES, HEIGHT, UNIT_M, WIDTH, room_clip
 
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import MediaError, ShardError, TrainingError
-from sage_core.geometry import PixelMap
-from sage_core.geometry.batched import project, relative, transform
+from sage_core.geometry import PixelMap, SizeRule
+from sage_core.geometry.batched import pixel_centres, project, relative, transform
 from sage_core.training.labelled import recorded
 from sage_core.training.order import Kind, SampleId
 from sage_core.training.samples import VideoSamples, labelled_sample, video_sample
@@ -24,12 +24,12 @@ SAMPLING = SamplingConfig(n_context=4, n_targets=2)
 SIZE = 48
 
 
-def source(*paths, shuffle=True, seed=5, clips=None):
+def source(*paths, shuffle=True, seed=5, clips=None, size=SIZE):
     datasets = [
         DataSet(name=str(i), parts=(ShardPart(path=str(path), clips=clips),))
         for i, path in enumerate(paths)
     ]
-    return VideoSamples(datasets, SAMPLING, size=SIZE, seed=seed, shuffle_views=shuffle)
+    return VideoSamples(datasets, SAMPLING, size=size, seed=seed, shuffle_views=shuffle)
 
 
 def real_anchors(sample, view):
@@ -72,6 +72,50 @@ def test_anchors_carry_the_true_geometry(room_shard):
         depth = transform(sample.cam_from_reference[view], points)[:, 2] * UNIT_M
         column, row = xy.floor().long().T
         assert np.median(np.abs(depth.numpy() / truth[view, row, column] - 1)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("rule", "width", "height"),
+    [
+        (SizeRule("width", 56, 14), 56, 42),
+        (SizeRule("longest", 64, 8), 64, 48),
+        (SizeRule("pixels", 50, 14), 56, 42),
+        (SizeRule("square", 48, 8), 48, 48),
+    ],
+)
+def test_anchors_and_cameras_move_along_to_the_size_of_any_rule(room_shard, rule, width, height):
+    sample = source(room_shard, size=rule, shuffle=False)(video(2))
+    assert sample.images.shape == (6, 3, height, width)
+    clip, numbers = sample.name.removesuffix("]").split("[")
+    rows = [int(n) // 5 for n in numbers.split(",")[:4]]
+    scene = build_scene(int(clip[1:17], 16), "V")
+    poses = camera_path(scene, "walkthrough", FRAMES, FPS, scene.seed)[rows]
+    K = rule.map(WIDTH, HEIGHT).intrinsics(pinhole(60, HEIGHT, WIDTH))
+    _, truth = render_views(scene, poses, np.stack([K] * 4), height, width)
+    for view in range(4):
+        xy, points = real_anchors(sample, view)
+        in_view = transform(sample.cam_from_reference[view], points)
+        seen, depth = project(sample.intrinsics[view], in_view)
+        assert torch.allclose(seen, xy, atol=2e-3)
+        column, row = xy.floor().long().T
+        assert len(torch.unique(row * width + column)) == len(xy)
+        assert np.median(np.abs(depth.numpy() * UNIT_M / truth[view, row, column] - 1)) < 0.02
+
+
+def test_labelled_views_of_any_shape_keep_points_and_cameras_together():
+    views = room_sample(3, 3, (60, 90))
+    for rule in (SizeRule("width", 56, 14), SizeRule("pixels", 60, 8), SizeRule("square", 40)):
+        sample = labelled_sample(views, rule)
+        assert sample.images.shape[-2:] == rule.size(90, 60)[::-1]
+        height, width = sample.valid.shape[1:]
+        grid = pixel_centres(width, height)
+        for view in range(3):
+            inside = transform(sample.cam_from_reference[view], sample.points[view].reshape(-1, 3))
+            seen, depth = project(sample.intrinsics[view], inside)
+            kept = sample.valid[view].flatten()
+            error = (seen - grid.reshape(-1, 2))[kept].abs()
+            assert error.max() < 1.5  # depth is the nearest pixel's, not this one's
+            assert torch.allclose(depth[kept], sample.depth[view].flatten()[kept], rtol=1e-4)
 
 
 def test_one_anchor_a_pixel(room_shard):
