@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sage_core.models import GeometricModel, GeometryOutput
@@ -69,6 +73,70 @@ def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
             answer = twin(_images(shape))
         del answer
         return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
+
+
+def bytes_per_view(
+    shell: GeometricModel,
+    height: int,
+    width: int,
+    *,
+    training: bool,
+    views: int = 8,
+    half: bool = False,
+) -> int:
+    """What the last of ``views`` views takes: kept for the backward pass, or at the peak of inference.
+
+    Where each view looks at all others by itself (MV-DUSt3R) it grows with their number.
+    """
+    count = kept_bytes if training else peak_bytes
+    fewer, all_of_them = (
+        count(shell, (1, seen, height, width), half=half) for seen in (views - 1, views)
+    )
+    return all_of_them - fewer
+
+
+def peak_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
+    """Most bytes that are alive at once in a forward pass without gradient, the weights not counted."""
+    with _twin(shell) as twin, torch.no_grad(), _Alive() as alive:
+        images = _images(shape)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            twin.eval()(images)
+    return int(alive.peak)
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the storages that operations have made and that something still holds."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {_storage(leaf)._cdata for leaf in tree_leaves((args, kwargs)) if _is_tensor(leaf)}
+        made = func(*args, **(kwargs or {}))
+        self._held = {key: held for key, held in self._held.items() if not _gone(held[0])}
+        for storage in (_storage(leaf) for leaf in tree_leaves(made) if _is_tensor(leaf)):
+            if storage._cdata not in given:
+                self._held[storage._cdata] = (_watched(storage), storage.nbytes())
+        self.peak = max(self.peak, sum(size for _, size in self._held.values()))
+        return made
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor)
+
+
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()
+
+
+def _watched(storage: torch.UntypedStorage) -> StorageWeakRef:
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+
+
+def _gone(watched: StorageWeakRef) -> bool:
+    return bool(watched.expired())  # type: ignore[no-untyped-call]
 
 
 def pass_flops(shell: GeometricModel, shape: Shape) -> float:
