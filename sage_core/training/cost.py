@@ -1,15 +1,25 @@
-"""What a model's passes take, counted on tensors without memory, and what devices can do."""
+"""What a model's passes take, counted on tensors without memory, and what devices can do.
+
+A network of the user's own may look at values on its way, which such tensors do not have: then nothing can be
+counted, and the answer is None.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,6 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sage_core.models import GeometricModel, GeometryOutput
 
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 Shape = tuple[int, int, int, int]
 """Samples, views, height, width."""
 
@@ -56,6 +68,22 @@ def known_peak(device_name: str) -> float | None:
     return None
 
 
+def _none_where_values_count(count: Callable[P, Answer]) -> Callable[P, Answer | None]:
+    @functools.wraps(count)
+    def counted(*args: P.args, **kwargs: P.kwargs) -> Answer | None:
+        try:
+            return count(*args, **kwargs)
+        except (
+            DataDependentOutputException,
+            DynamicOutputShapeException,
+            UnsupportedFakeTensorException,
+        ):
+            return None
+
+    return counted
+
+
+@_none_where_values_count
 def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
     """Bytes that autograd keeps of a forward pass for the backward pass, the weights not counted."""
     kept: dict[int, torch.UntypedStorage] = {}
@@ -83,7 +111,7 @@ def bytes_per_view(
     training: bool,
     views: int = 8,
     half: bool = False,
-) -> int:
+) -> int | None:
     """What the last of ``views`` views takes: kept for the backward pass, or at the peak of inference.
 
     Where each view looks at all others by itself (MV-DUSt3R) it grows with their number.
@@ -92,9 +120,10 @@ def bytes_per_view(
     fewer, all_of_them = (
         count(shell, (1, seen, height, width), half=half) for seen in (views - 1, views)
     )
-    return all_of_them - fewer
+    return None if fewer is None or all_of_them is None else all_of_them - fewer
 
 
+@_none_where_values_count
 def peak_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
     """Most bytes that are alive at once in a forward pass without gradient, the weights not counted."""
     with _twin(shell) as twin, torch.no_grad(), _Alive() as alive:
@@ -139,6 +168,7 @@ def _gone(watched: StorageWeakRef) -> bool:
     return bool(watched.expired())  # type: ignore[no-untyped-call]
 
 
+@_none_where_values_count
 def pass_flops(shell: GeometricModel, shape: Shape) -> float:
     """Operations (two a multiply-add) of a forward and a backward pass.
 

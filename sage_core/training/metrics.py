@@ -48,7 +48,7 @@ class Speed:
 
     order: SampleOrder
     ranks: Ranks
-    flops: Callable[[int], float] | None = None
+    flops: Callable[[int], float | None] | None = None
     peak: float | None = None
 
     def line(self, step: int, seconds: float, waited: float) -> dict[str, float | None]:
@@ -65,8 +65,10 @@ class Speed:
     def _mfu(self, step: int, seconds: float) -> float | None:
         if self.flops is None or self.peak is None:
             return None
-        done = self.order.batch * self.flops(self.order.views(step))
-        return done / (seconds * self.ranks.world * self.peak)
+        flops = self.flops(self.order.views(step))
+        if flops is None:
+            return None
+        return self.order.batch * flops / (seconds * self.ranks.world * self.peak)
 
 
 def memory_mb(device: torch.device) -> float:

@@ -39,7 +39,8 @@ class Plan:
         memory_mb: of one process at least: weights, gradients, AdamW's moments, the average, and what the
             forward pass of one micro-batch keeps for the backward pass. Rendering and the allocator's slack
             come on top.
-        tflop_per_sample: 10^12 operations of the model, forward and backward.
+        tflop_per_sample: 10^12 operations of the model, forward and backward; None where a network of the
+            user's own cannot be counted, whose activations are then missing from the memory too.
         hours: the run's length; None where nothing is known of the device.
         hours_from: what ``hours`` was worked out from.
     """
@@ -54,7 +55,7 @@ class Plan:
     parameters: dict[str, int]
     trained_parameters: dict[str, int]
     memory_mb: dict[str, float]
-    tflop_per_sample: float
+    tflop_per_sample: float | None
     hours: float | None
     hours_from: str
 
@@ -81,7 +82,8 @@ def plan(settings: TrainSettings, timed_steps: int = 0) -> Plan:
     assert built.parts.flops is not None
     flops = built.parts.flops(views)
     processes = _processes(settings.adapt)
-    hours, source = _hours(settings, built, flops * order.batch * steps / processes, timed_steps)
+    done = None if flops is None else flops * order.batch * steps / processes
+    hours, source = _hours(settings, built, done, timed_steps)
     return Plan(
         steps=steps,
         batch=order.batch,
@@ -93,7 +95,7 @@ def plan(settings: TrainSettings, timed_steps: int = 0) -> Plan:
         parameters=_parameters(built.prepared.model),
         trained_parameters={g.name: _count(g.parameters) for g in built.prepared.groups},
         memory_mb=memory_estimate(settings.adapt, built.prepared.shell, built.prepared.image_px),
-        tflop_per_sample=round(flops / 1e12, 6),
+        tflop_per_sample=None if flops is None else round(flops / 1e12, 6),
         hours=hours,
         hours_from=source,
     )
@@ -120,14 +122,16 @@ def memory_estimate(adapt: AdaptConfig, shell: GeometricModel, size: int) -> dic
         "gradients": trained,
         "moments": 2 * trained,
         "average": trained if adapt.ema_decay else 0,
-        "activations": kept_bytes(shell, (at_once, views, size, size), half=half(adapt, device)),
     }
+    activations = kept_bytes(shell, (at_once, views, size, size), half=half(adapt, device))
+    if activations is not None:
+        uses["activations"] = activations
     rounded = {name: round(value / 2**20, 1) for name, value in uses.items()}
     return {**rounded, "total": round(sum(rounded.values()), 1)}
 
 
 def _hours(
-    settings: TrainSettings, built: Built, flops: float, timed_steps: int
+    settings: TrainSettings, built: Built, flops: float | None, timed_steps: int
 ) -> tuple[float | None, str]:
     """How long the run takes, and from what that follows; ``flops`` are one process's, of the whole run."""
     adapt = settings.adapt
@@ -140,7 +144,7 @@ def _hours(
             f"{timed_steps} timed steps of one process on {device.type}, {seconds:.3g} s a sample"
         )
     peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
-    if peak is None:
+    if peak is None or flops is None:
         return None, "not known: --timed-steps measures it, or set adapt.peak_tflops"
     return flops / (PLANNED_MFU * peak) / 3600, (
         f"operations at {PLANNED_MFU:.0%} of a peak of {peak / 1e12:.3g} Tflop/s (not measured)"

@@ -105,12 +105,12 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
     return Built(ready, parts, routine(settings, order, peak))
 
 
-def sample_flops(ready: Prepared, adapt: AdaptConfig) -> Callable[[int], float]:
-    """Context views (0: as set) → the model's operations on one sample, forward and backward."""
+def sample_flops(ready: Prepared, adapt: AdaptConfig) -> Callable[[int], float | None]:
+    """Context views (0: as set) → the model's operations on a sample, forward and backward, if countable."""
     side = ready.image_px
 
     @cache
-    def flops(views: int) -> float:
+    def flops(views: int) -> float | None:
         return pass_flops(ready.shell, (1, views or adapt.sampling.n_context, side, side))
 
     return flops

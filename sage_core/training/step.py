@@ -46,7 +46,7 @@ class Parts(Generic[T]):
     terms: tuple[str, ...]
     teach: Callable[[nn.Module, list[T]], list[T]] | None = None
     picture: Callable[[nn.Module], NDArray[np.uint8] | None] | None = None
-    flops: Callable[[int], float] | None = None
+    flops: Callable[[int], float | None] | None = None
 
 
 @dataclass

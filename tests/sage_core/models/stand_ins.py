@@ -33,7 +33,6 @@ class Network(nn.Module):
 
     def forward(self, imgs):
         B, N, _, H, W = imgs.shape
-        assert 0 <= imgs.min() and imgs.max() <= 1
         x = self.encoder.blocks[0](((imgs - self.image_mean) / self.image_std).flatten(0, 1))
         h, w = x.shape[-2:]
         x = x.flatten(2).transpose(1, 2).reshape(B, N, h * w, 8)
@@ -133,6 +132,7 @@ class MapAnything(nn.Module):
         B, _, H, W = views[0]["img"].shape
         assert all(view["data_norm_type"] == [self.encoder.data_norm_type] for view in views)
         tokens = [self.encoder(view["img"]) for view in views]
+        # Looks at values, as upstream does where it draws which of its inputs to use.
         assert min(view["img"].min() for view in views) < 0, "images come normalised"
         h, w = tokens[0].shape[-2:]
         tokens = [self.fusion_norm_layer(t.flatten(2).transpose(1, 2)) for t in tokens]
