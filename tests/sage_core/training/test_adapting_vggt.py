@@ -128,6 +128,54 @@ def test_sides_are_multiples_of_its_patch(settings):
         train(settings(image_px=64))
 
 
+def test_stopped_and_resumed_is_bitwise_the_same(settings):
+    whole, halves = settings("whole", steps=4), settings("halves", steps=4)
+    train(whole)
+    assert train(halves, until=2) is Ending.STOPPED
+    assert train(halves) is Ending.FINISHED
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (halves.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_recomputing_activations_changes_no_weight(settings):
+    kept, again = settings("kept"), settings("again", checkpoint_activations=True)
+    assert kept.fingerprint() == again.fingerprint()
+    train(kept), train(again)
+    a, b = (load_file(run.folder / "model.safetensors") for run in (kept, again))
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], rtol=1e-3, atol=1e-5)
+
+
+def test_adapters_merge_back_into_upstreams_layout(settings, upstream):
+    run = settings(lora={"backbone": {"rank": 2, "targets": ("*.attn.qkv",)}})
+    train(run)
+    before, after = load_file(upstream), load_file(run.folder / "model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    backbone = {n for n in changed if n.startswith("aggregator.")}
+    assert len(backbone) == 2 * TINY.aa_depth
+    assert all(n.endswith(".attn.qkv.weight") for n in backbone)
+
+
+def test_an_average_of_it_teaches(settings):
+    run = settings(ema_decay=0.5, teacher={"weight": 1.0}, steps=3)
+    train(run)
+    lines = read_metrics(run.folder / "metrics.jsonl")
+    assert any("teacher" in line["terms"] for line in lines)
+    assert not any(line["skipped"] for line in lines)
+
+
+@pytest.mark.slow
+def test_shares_of_it_learn_what_the_whole_learns(settings):
+    whole = settings("whole", processes=2)
+    shares = settings("shares", processes=2, parallel="fully_shard")
+    launch(whole, wall_s=300), launch(shares, wall_s=300)
+    a, b = (load_file(run.folder / "model.safetensors") for run in (whole, shares))
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], rtol=5e-3, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_two_ranks_wait_for_no_gradient_in_vain(settings):
     """As one process the trainer is run by hand; as two, each has parts that its samples do not reach."""
