@@ -83,12 +83,12 @@ class EngineConfig(Section):
     lr_factors: dict[str, float] = setting(
         {},
         "Factor on the learning rate of a parameter group, or of the parameters whose name matches a "
-        "pattern; the last entry that fits counts, and 1 where none does.",
+        "pattern; patterns count before groups, longer ones first, and 1 where none fits.",
     )
     lora: dict[str, LoraConfig] = setting(
         {},
-        "Adapters by parameter group (or pattern over module names): all else in the group is frozen. They "
-        "are merged into the weights at the end.",
+        "Adapters by parameter group, all else in which is then frozen, or by pattern over module names, "
+        "which count before groups. They are merged into the weights at the end.",
     )
     ema_decay: float = setting(
         0.0,

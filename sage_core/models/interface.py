@@ -186,6 +186,11 @@ class GeometricModel(nn.Module, ABC):
         """Whether ``entry``, a group or a pattern over names, takes in a parameter or module."""
         return self.group_of(name) == entry or fnmatchcase(name, entry)
 
+    def most_specific_first(self, entries: Iterable[str]) -> list[str]:
+        """Patterns before groups, and longer patterns before shorter ones, in whatever order they came."""
+        groups = self.parameter_groups()
+        return sorted(entries, key=lambda entry: (entry in groups, -len(entry), entry))
+
     def _is_frozen(self, name: str) -> bool:
         return any(self.selects(entry, name) for entry in self._frozen)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -51,23 +52,25 @@ def add_lora(model: GeometricModel, adapters: Mapping[str, LoraConfig], seed: in
     Args:
         model: changed in place.
         adapters: by parameter group, all of which is frozen, or by pattern over module names, of which
-            the matching layers are frozen.
-        seed: of the random matrices A; the layers' order decides the rest.
+            the matching layers are frozen. A layer gets the adapter of the most specific entry.
+        seed: of the random matrices A, with each layer's name.
 
     Raises:
-        ConfigError: an entry that fits no linear layer, or layers that are adapted twice or frozen.
+        ConfigError: an entry that fits no linear layer, or only frozen ones.
     """
-    generator = torch.Generator().manual_seed(seed)
-    for entry, adapter in adapters.items():
-        layers = _layers(model, entry, adapter)
-        for name, parameter in model.named_parameters():
-            if model.selects(entry, name) and not name.endswith((".lora_a", ".lora_b")):
-                parameter.requires_grad_(False)
+    for entry in model.most_specific_first(adapters):
+        layers = _layers(model, entry, adapters[entry])
+        for _, parameter in model.parameter_groups().get(entry, []):
+            parameter.requires_grad_(False)
         for name, layer in layers.items():
-            adapted = LoraLinear(layer, adapter.rank, adapter.alpha)
-            _initialise(adapted, generator)
             layer.requires_grad_(False)
+            adapted = LoraLinear(layer, adapters[entry].rank, adapters[entry].alpha)
+            _initialise(adapted, name, seed)
             _replace(model, name, adapted)
+    for layer in model.modules():
+        if isinstance(layer, LoraLinear):
+            layer.lora_a.requires_grad_(True)
+            layer.lora_b.requires_grad_(True)
 
 
 def merge_lora(model: nn.Module) -> None:
@@ -94,16 +97,16 @@ def _layers(model: GeometricModel, entry: str, adapter: LoraConfig) -> dict[str,
     frozen = [name for name, layer in layers.items() if not layer.weight.requires_grad]
     if frozen:
         raise ConfigError(
-            f"adapt.lora.{entry} adapts {frozen[0]}, which adapt.frozen or another entry of adapt.lora "
-            "freezes: take it out of one of them"
+            f"adapt.lora.{entry} adapts {frozen[0]}, which adapt.frozen freezes: take it out of one of them"
         )
     return layers
 
 
-def _initialise(layer: LoraLinear, generator: torch.Generator) -> None:
+def _initialise(layer: LoraLinear, name: str, seed: int) -> None:
     """A as torch initialises a linear layer's weight; B stays 0, so that nothing changes at first."""
     if layer.lora_a.is_meta:
         return
+    generator = torch.Generator().manual_seed(crc32(f"{seed}:{name}".encode()))
     a = torch.empty(layer.lora_a.shape)
     nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
     with torch.no_grad():

@@ -80,12 +80,15 @@ def trained_model(adapt: AdaptConfig, seed: int) -> GeometricModel:
 
 
 def trained_groups(model: GeometricModel, factors: Mapping[str, float]) -> list[TrainedGroup]:
-    """The parameters that train by group; those that an entry of ``factors`` selects are one of its name."""
+    """The parameters that train by group; those that an entry of ``factors`` selects are one of its name.
+
+    Of several entries that select a parameter the most specific one counts.
+    """
     members: dict[str, list[nn.Parameter]] = {}
+    entries = model.most_specific_first(factors)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            fitting = [entry for entry in factors if model.selects(entry, name)]
-            group = fitting[-1] if fitting else model.group_of(name)
+            group = next((e for e in entries if model.selects(e, name)), model.group_of(name))
             members.setdefault(group, []).append(parameter)
     return [
         TrainedGroup(name, tuple(kept), factors.get(name, 1.0)) for name, kept in members.items()

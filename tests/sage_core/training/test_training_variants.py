@@ -245,13 +245,22 @@ def test_bfloat16_trains_within_its_rounding(settings):
 
 
 def test_learning_rates_by_group_and_pattern(settings):
-    run = settings(lr_factors={"encoder": 0.1, "enc_blocks.0.attn.*": 0.5}, steps=1)
+    run = settings(
+        lr_factors={"enc_blocks.0.attn.*": 0.5, "enc_blocks.*": 0.2, "encoder": 0.1}, steps=1
+    )
     model = trained_model(run.adapt, seed=0)
     groups = {g.name: g for g in trained_groups(model, run.adapt.lr_factors)}
-    assert groups.keys() == {"encoder", "enc_blocks.0.attn.*", "decoder", "point_head"}
+    assert groups.keys() == {
+        "encoder",
+        "enc_blocks.*",
+        "enc_blocks.0.attn.*",
+        "decoder",
+        "point_head",
+    }
     assert len(groups["enc_blocks.0.attn.*"].parameters) == 4
     total = sum(p.numel() for g in groups.values() for p in g.parameters)
     assert total == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert (groups["encoder"].lr_factor, groups["enc_blocks.*"].lr_factor) == (0.1, 0.2)
     train(run)
     (line,) = read_metrics(run.folder / "metrics.jsonl")
     assert line["lrs"]["enc_blocks.0.attn.*"] == pytest.approx(0.5 * line["lr"])
