@@ -79,9 +79,7 @@ class _Splatting(Function):
         *gaussians, colour, cameras = map(_numpy, tensors)
         pinholes = _numpy(_pinholes(intrinsics, size))
         seen = (constants.near, constants.far, constants.eps2d, constants.alpha_min)
-        splats, boxes = project(
-            *gaussians, cameras, pinholes, size, np.array(seen, cameras.dtype)
-        )
+        splats, boxes = project(*gaussians, cameras, pinholes, size, np.array(seen, cameras.dtype))
         first, starts, members = bin_tiles(boxes, size)
         sort_tiles(splats.view(f"i{splats.itemsize}"), starts, members)
         limits = np.array((constants.alpha_cap, constants.transmittance_min), splats.dtype)

@@ -185,7 +185,7 @@ def _composite_tile(
     half, one = kind(0.5), kind(1)
     cap, dark = limits
     _, left, right, top, bottom = _window(tile, size)
-    ended = np.zeros((TILE, TILE), np.bool_)
+    light = np.ones((TILE, TILE), splats.dtype)  # 0 where a pixel has ended
     open_pixels = (bottom - top) * (right - left)
     for k in range(members.shape[0]):
         if open_pixels == 0:
@@ -197,24 +197,24 @@ def _composite_tile(
         for row in range(max(top, box[2]), min(bottom, box[3])):
             dy = splat[Y] - (kind(row) + half)
             for column in range(max(left, box[0]), min(right, box[1])):
-                if ended[row - top, column - left]:
+                before = light[row - top, column - left]
+                if before == 0:
                     continue
                 dx = splat[X] - (kind(column) + half)
                 exponent = xx * dx * dx + xy * dx * dy + yy * dy * dy
                 if not 0 <= exponent <= reach:
                     continue
                 alpha = min(cap, opacity * math.exp(-exponent))
-                light = remaining[row, column]
-                after = light * (one - alpha)
+                after = before * (one - alpha)
                 if after <= dark:
-                    ended[row - top, column - left] = True
+                    light[row - top, column - left] = 0
                     open_pixels -= 1
                     continue
-                weight = alpha * light
+                weight = alpha * before
                 for channel in range(colours.shape[1]):
                     drawn[row, column, channel] += weight * colours[i, channel]
                 depth[row, column] += weight * splat[DEPTH]
-                remaining[row, column] = after
+                light[row - top, column - left] = remaining[row, column] = after
                 last[row, column] = k
 
 
@@ -291,11 +291,14 @@ def _tile_backward(
     _, left, right, top, bottom = _window(tile, size)
     light = remaining[top:bottom, left:right].copy()
     behind = remaining[top:bottom, left:right] * g_remaining[top:bottom, left:right]
+    deepest = last[top:bottom, left:right].max()
     for k in range(members.shape[0] - 1, -1, -1):
         i = members[k]
         splat, box = splats[i], boxes[i]
         part = parts[first[i] + _tile_of(box, left, top)]
         part[:] = 0
+        if k > deepest:
+            continue
         xx, xy, yy = half * splat[XX], splat[XY], half * splat[YY]
         opacity, reach, z = splat[OPACITY], splat[REACH], splat[DEPTH]
         g_x, g_y, g_xx, g_xy, g_yy = kind(0), kind(0), kind(0), kind(0), kind(0)
