@@ -79,7 +79,7 @@ class Rendering:
 def score_sample(
     model: GeometricModel,
     sample: VideoSample,
-    rendering: Rendering = Rendering(),  # noqa: B008  frozen
+    rendering: Rendering = Rendering(),
 ) -> tuple[dict[str, float], Tensor]:
     """Figures of one trajectory by name, and the rendered targets [T, 3, H, W].
 

@@ -160,7 +160,7 @@ def _dot(a: Any, b: Any) -> Any:
 
 @kernel  # type: ignore[untyped-decorator]
 def _sum(p: Any, a: Any, q: Any, b: Any) -> tuple[Any, Any, Any]:
-    """p · a + q · b."""
+    """Weighted sum of two vectors."""
     return p * a[0] + q * b[0], p * a[1] + q * b[1], p * a[2] + q * b[2]
 
 

@@ -64,7 +64,7 @@ class _Grid:
         return -(-self.height // self.tile)
 
     def pixels(self, place: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """x [w] and y [h] of the pixel centres of a tile."""
+        """Pixel centres of a tile: x [w] and y [h]."""
         left, top = place % self.columns * self.tile, place // self.columns * self.tile
         x = torch.arange(left, min(left + self.tile, self.width)).to(like) + 0.5
         y = torch.arange(top, min(top + self.tile, self.height)).to(like) + 0.5
@@ -83,7 +83,7 @@ def _draw(
     members, counts = _members(splats, camera, grid)
     xy, depth = splats.xy[camera], splats.depth[camera]
     table = (xy, splats.conic[camera], opacities[:, None], colours, depth[:, None])
-    tiles = torch.cat(table, dim=1)[members].split(counts)
+    tiles = torch.split(torch.cat(table, dim=1)[members], counts)
     rows = []
     for row in range(grid.rows):
         places = range(row * grid.columns, (row + 1) * grid.columns)

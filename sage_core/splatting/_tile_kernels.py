@@ -342,7 +342,7 @@ def _tile_backward(
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _tile_of(box: Any, left: int, top: int) -> int:
+def _tile_of(box: Any, left: int, top: int) -> Any:
     """Number of a tile among those that a box touches."""
     first, end, row, _ = _tiles(box)
     return (top // TILE - row) * (end - first) + left // TILE - first
