@@ -22,7 +22,7 @@ from tasks._plan import assembled_clips
 from tasks._unit import Outcome, brief, judge
 
 _BASE, _ADAPTED = "base", "adapted"
-_SHOWN = ("cd", "nd", "dac@0.2", "dac@0.5", "anchor_error", "target_psnr")
+_SHOWN = ("cd", "nd", "dac@0.2", "dac@0.5", "anchor_error", "target_psnr", "target_ssim")
 
 
 def evaluate_inputs(ws: Workspace, run_item: str, config: SageConfig) -> Inputs:
@@ -93,6 +93,7 @@ def _job(ws: Workspace, inputs: Inputs, config: SageConfig, out: Path) -> dict[s
         },
         "config": config.evaluate.model_dump(mode="json"),
         "sampling": config.adapt.sampling.model_dump(mode="json"),
+        "rendering": config.adapt.rendering.model_dump(mode="json"),
         "held_out": [
             {"path": str(ws.store.path(path)), "clips": clips}
             for path, clips in sorted(inputs.details["held_out"].items())

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from sage_core.config._base import Section, setting, subsection
 from sage_core.config.losses import CurriculumConfig, LossOptions, MixingConfig
+from sage_core.config.rendering import RenderingConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.config.training import EngineConfig
 
@@ -168,6 +169,7 @@ class AdaptConfig(EngineConfig):
     mixing: MixingConfig = subsection(MixingConfig)
     curriculum: CurriculumConfig = subsection(CurriculumConfig)
     loss: LossConfig = subsection(LossConfig)
+    rendering: RenderingConfig = subsection(RenderingConfig)
     regularisation: RegularisationConfig = subsection(RegularisationConfig)
     optimizer: OptimizerConfig = subsection(OptimizerConfig)
     checkpoint: CheckpointConfig = subsection(CheckpointConfig)

@@ -42,10 +42,20 @@ class EvaluateConfig(Section):
     rooms_tuples: int = setting(50, "Test tuples of each family of rooms.", ge=1, le=10_000)
     held_out_samples: int = setting(
         32,
-        "Trajectories drawn from the held-out clips (adapt.held_out) to measure anchor error and target "
-        "PSNR without labels; 0 leaves this out.",
+        "Trajectories drawn from the held-out clips (adapt.held_out) to measure anchor error and how like "
+        "the renders of targets are, without labels; 0 leaves this out.",
         ge=0,
         le=10_000,
+    )
+    perceptual: Literal["none", "vgg", "alex"] = setting(
+        "none",
+        "Network of LPIPS for the renders of held-out targets (MV-DUSt3R reports alex); none leaves LPIPS "
+        "out.",
+    )
+    perceptual_weights: str | None = setting(
+        None,
+        "Folder with that network's weights: torchvision's vgg16 or alexnet file and LPIPS's linear layers. "
+        "Needed unless evaluate.perceptual is none.",
     )
     pictures: int = setting(
         2,

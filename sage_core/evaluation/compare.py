@@ -12,17 +12,23 @@ import torch
 from torch import Tensor
 
 from sage_core.config.evaluate import EvaluateConfig
+from sage_core.config.rendering import RenderingConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import ConfigError, SageError
-from sage_core.evaluation.held_out import HeldOutPart, held_out_samples, score_sample
+from sage_core.evaluation.held_out import HeldOutPart, Rendering, held_out_samples, score_sample
 from sage_core.evaluation.labelled import TestSet, predict, score_set, summary, test_sets
 from sage_core.evaluation.pictures import cloud_sheet, render_sheet, save, tuple_sheet
 from sage_core.hub import sha256_of, weights_path
+from sage_core.losses import RenderingOptions, load_perceptual
 from sage_core.models import GeometricModel, load_model
+from sage_core.splatting import RasterConstants
 from sage_core.types import Reason
 
 LOWER_IS_BETTER = frozenset(
-    {"nd", "cd", "cd_median", "accuracy_m", "completeness_m", "error_normalised", "anchor_error"}
+    {
+        *("nd", "cd", "cd_median", "accuracy_m", "completeness_m", "error_normalised"),
+        *("anchor_error", "target_lpips_alex", "target_lpips_vgg"),
+    }
 )
 
 
@@ -32,6 +38,7 @@ class Comparison:
 
     Attributes:
         models: name -> weights, a file or a name that comes with SAGE; usually ``base`` and ``adapted``.
+        rendering: the rasteriser's constants.
         held_out: clips that training never saw; none leaves the label-free measures out.
         out: folder of pictures and ``metrics.json``.
         lists: folder in which the frame lists of test tuples are kept frozen, or None.
@@ -40,6 +47,7 @@ class Comparison:
     models: dict[str, str]
     config: EvaluateConfig
     sampling: SamplingConfig
+    rendering: RenderingConfig
     held_out: list[HeldOutPart]
     seed: int
     out: Path
@@ -53,6 +61,7 @@ def compare_json(job: dict[str, Any]) -> dict[str, Any]:
             models=job["models"],
             config=EvaluateConfig.model_validate(job["config"]),
             sampling=SamplingConfig.model_validate(job["sampling"]),
+            rendering=RenderingConfig.model_validate(job["rendering"]),
             held_out=[HeldOutPart(p["path"], tuple(p["clips"])) for p in job["held_out"]],
             seed=job["seed"],
             out=Path(job["out"]),
@@ -129,9 +138,10 @@ def _held_out(
     samples = held_out_samples(
         job.held_out, job.sampling, job.config.held_out_samples, size, job.seed
     )
+    rendering = _rendering(job, next(iter(models.values())).device)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in models}
     for number, sample in enumerate(samples):
-        scored = {name: score_sample(model, sample) for name, model in models.items()}
+        scored = {name: score_sample(model, sample, rendering) for name, model in models.items()}
         for name, (figures, _) in scored.items():
             if figures:
                 rows[name].append(figures)
@@ -149,6 +159,19 @@ def _held_out(
     clips = sum(len(part.clips) for part in job.held_out)
     protocol = f"{clips} held-out clips/{job.sampling.n_context}+{job.sampling.n_targets}x{size}px"
     return _part("held-out", protocol, rows)
+
+
+def _rendering(job: Comparison, device: torch.device) -> Rendering:
+    network = job.config.perceptual
+    perceptual = load_perceptual(
+        network, job.config.perceptual_weights, setting="evaluate.perceptual"
+    )
+    constants = RasterConstants(**job.rendering.model_dump())
+    return Rendering(
+        RenderingOptions(constants=constants),
+        None if perceptual is None else perceptual.to(device),
+        network,
+    )
 
 
 def _part(name: str, protocol: str, rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

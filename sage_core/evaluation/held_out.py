@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor
 
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import SageError
-from sage_core.evaluation.metrics import psnr
-from sage_core.losses import RenderedViews, anchor_scales, rendering_loss, sample_at
+from sage_core.evaluation.metrics import psnr, ssim
+from sage_core.losses import (
+    Perceptual,
+    RenderedViews,
+    RenderingOptions,
+    anchor_scales,
+    rendering_loss,
+    sample_at,
+)
 from sage_core.models import GeometricModel, GeometryOutput
 from sage_core.shards import ShardReader, can_draw, draw_trajectory
 from sage_core.training.samples import VideoSample, video_sample
@@ -58,14 +66,27 @@ def held_out_samples(
     return samples
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """How targets are rendered and compared: the rasteriser's constants, and LPIPS if it is wanted."""
+
+    options: RenderingOptions = field(default_factory=RenderingOptions)
+    perceptual: Perceptual | None = None
+    network: str = "none"
+
+
 @torch.no_grad()
-def score_sample(model: GeometricModel, sample: VideoSample) -> tuple[dict[str, float], Tensor]:
-    """``anchor_error`` and ``target_psnr`` (dB) of one trajectory, and the rendered targets [T, 3, H, W].
+def score_sample(
+    model: GeometricModel,
+    sample: VideoSample,
+    rendering: Rendering = Rendering(),
+) -> tuple[dict[str, float], Tensor]:
+    """Figures of one trajectory by name, and the rendered targets [T, 3, H, W].
 
     The anchor error is the mean distance between predicted and reconstructed points at the anchors, both
-    divided by their own mean distance; PSNR compares the predicted Gaussians, rendered from the targets'
-    cameras, with the targets' images. A trajectory without anchors, or a model without Gaussians, has no
-    such figure.
+    divided by their own mean distance. ``target_psnr`` (dB), ``target_ssim`` and, where its weights are
+    given, ``target_lpips_NETWORK`` compare the predicted Gaussians, rendered from the targets' cameras,
+    with the targets' images. A trajectory without anchors, or a model without Gaussians, has no such figure.
     """
     sample = sample.to(model.device)
     output = model(sample.images[None, : sample.context])
@@ -73,13 +94,27 @@ def score_sample(model: GeometricModel, sample: VideoSample) -> tuple[dict[str, 
         return {}, sample.images[:0]
     scale, true_scale = anchor_scales(output.points, sample.anchors)
     figures = {"anchor_error": _anchor_error(output, sample, scale, true_scale)}
-    rendered = _targets(output, sample, scale, true_scale)
-    truth = sample.images[sample.context :]
+    rendered = _targets(output, sample, scale, true_scale, rendering.options)
     if len(rendered):
-        pairs = zip(rendered.cpu(), truth.cpu(), strict=True)
-        values = [psnr(a.permute(1, 2, 0).numpy(), b.permute(1, 2, 0).numpy()) for a, b in pairs]
-        figures["target_psnr"] = float(np.mean(values))
+        figures |= _likeness(rendered, sample.images[sample.context :], rendering)
     return figures, rendered
+
+
+def _likeness(rendered: Tensor, images: Tensor, rendering: Rendering) -> dict[str, float]:
+    """Means over the targets [T, 3, H, W]."""
+    pairs = list(zip(_as_arrays(rendered), _as_arrays(images), strict=True))
+    figures = {
+        "target_psnr": float(np.mean([psnr(a, b) for a, b in pairs])),
+        "target_ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
+    }
+    if rendering.perceptual is not None:
+        distance = rendering.perceptual(rendered, images)
+        figures[f"target_lpips_{rendering.network}"] = float(distance.mean())
+    return figures
+
+
+def _as_arrays(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(images.permute(0, 2, 3, 1).cpu())
 
 
 def _anchor_error(
@@ -93,7 +128,11 @@ def _anchor_error(
 
 
 def _targets(
-    output: GeometryOutput, sample: VideoSample, scale: Tensor, true_scale: Tensor
+    output: GeometryOutput,
+    sample: VideoSample,
+    scale: Tensor,
+    true_scale: Tensor,
+    options: RenderingOptions,
 ) -> Tensor:
     context = sample.context
     if output.gaussians is None or len(sample.images) == context:
@@ -105,5 +144,5 @@ def _targets(
         true_scale,
     )
     images = sample.images[None, :context]
-    terms = rendering_loss(output.points, output.gaussians, images, scale, views)
+    terms = rendering_loss(output.points, output.gaussians, images, scale, views, options)
     return terms.rendered[0].clamp(0, 1)

@@ -289,14 +289,15 @@ def psnr(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-def ssim(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+def ssim(image: npt.ArrayLike, truth: npt.ArrayLike, data_range: float | None = None) -> float:
     """Structural similarity (Wang et al. 2004) of images [H, W, C] in 0..1, averaged over the whole map.
 
-    Gaussian window of 11 px, sigma 1.5, reflecting borders. The data range is the larger of the two
-    images' own, as torchmetrics takes it when it is told none.
+    Gaussian window of 11 px, sigma 1.5, reflecting borders. Without a ``data_range`` the larger of the
+    two images' own is taken, as torchmetrics does for MV-DUSt3R's published figures.
     """
     a, b = np.clip(np.asarray(image, np.float64), 0, 1), np.asarray(truth, np.float64)
-    data_range = max(np.ptp(a), np.ptp(b))
+    if data_range is None:
+        data_range = max(float(np.ptp(a)), float(np.ptp(b)))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_a, mean_b = _blur(a), _blur(b)
     var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2

@@ -119,7 +119,10 @@ class Perceptual(nn.Module):
 
 
 def load_perceptual(
-    network: Literal["none", "vgg", "alex"], folder: str | Path | None, side: int = COMPARED_SIDE
+    network: Literal["none", "vgg", "alex"],
+    folder: str | Path | None,
+    side: int = COMPARED_SIDE,
+    setting: str = "adapt.loss.perceptual",
 ) -> Perceptual | None:
     """The perceptual distance, or None for ``none``.
 
@@ -127,6 +130,7 @@ def load_perceptual(
         network: which one; MV-DUSt3R trains and evaluates with ``alex``.
         folder: holds torchvision's ``vgg16*.pth`` or ``alexnet*.pth`` and LPIPS's ``vgg.pth`` or
             ``alex.pth`` (version 0.1).
+        setting: what asks for the network, for messages; ``_weights`` after it names the folder.
 
     Raises:
         ConfigError: a network is asked for without the folder, or its files are not there.
@@ -136,28 +140,29 @@ def load_perceptual(
         return None
     if folder is None:
         raise ConfigError(
-            f"the perceptual loss is {network!r} but no weights are given. SAGE ships none: set "
-            "adapt.loss.perceptual_weights to a folder with torchvision's "
-            f"{_ARCHITECTURES[network].backbone} weights and LPIPS's {network}.pth, or switch it off "
-            "with adapt.loss.perceptual=none"
+            f"{setting} is {network!r} but no weights are given. SAGE ships none: set "
+            f"{setting}_weights to a folder with torchvision's {_ARCHITECTURES[network].backbone} weights "
+            f"and LPIPS's {network}.pth, or switch it off with {setting}=none"
         )
     model = Perceptual(network, side)
-    backbone = _read(_find(Path(folder), f"{model.architecture.backbone}*.pth"))
+    backbone = _read(_find(Path(folder), f"{model.architecture.backbone}*.pth", setting))
     for index, convolution in model.convolutions.items():
         for kind, parameter in convolution.named_parameters():
             _copy(parameter, backbone, f"features.{index}.{kind}")
-    linear = _read(_find(Path(folder), f"{network}.pth"))
+    linear = _read(_find(Path(folder), f"{network}.pth", setting))
     for tap in range(len(model.architecture.stages)):
-        _copy(getattr(model, f"weight{tap}"), linear, f"lin{tap}.model.1.weight")
+        # The published layers stand behind a dropout; without one the number is 0.
+        names = (f"lin{tap}.model.{place}.weight" for place in (1, 0))
+        name = next((name for name in names if name in linear), f"lin{tap}.model.1.weight")
+        _copy(getattr(model, f"weight{tap}"), linear, name)
     return model
 
 
-def _find(folder: Path, pattern: str) -> Path:
+def _find(folder: Path, pattern: str, setting: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
         raise ConfigError(
-            f"no {pattern} in {folder}, which adapt.loss.perceptual_weights names: put it there, or "
-            "set adapt.loss.perceptual=none"
+            f"no {pattern} in {folder}, which {setting}_weights names: put it there, or set {setting}=none"
         )
     return found[0]
 
@@ -174,8 +179,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 def _copy(target: Tensor, tensors: Mapping[str, Tensor], name: str) -> None:
     tensor = tensors.get(name)
-    if tensor is None or tensor.shape != target.shape:
-        found = "it is missing" if tensor is None else f"it has {list(tensor.shape)}"
+    if not isinstance(tensor, Tensor) or tensor.shape != target.shape:
+        found = f"it has {list(tensor.shape)}" if isinstance(tensor, Tensor) else "it is missing"
         raise CheckpointError(
             f"perceptual weights: {name} must be {list(target.shape)}, but {found}"
         )

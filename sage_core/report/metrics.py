@@ -58,6 +58,12 @@ _KNOWN = {
         "target PSNR", "dB", False, "renders of unseen views against their images"
     ),
     "target_ssim": _Known("target SSIM", "", False, "renders of unseen views against their images"),
+    "target_lpips_alex": _Known(
+        "target LPIPS", "", True, "the same, perceptual distance with AlexNet"
+    ),
+    "target_lpips_vgg": _Known(
+        "target LPIPS", "", True, "the same, perceptual distance with VGG16"
+    ),
 }
 _ORDER = {name: place for place, name in enumerate(_KNOWN)}
 

@@ -1,19 +1,21 @@
-"""The CPU backend: projection in torch, compositing in numba tiles with a hand-written backward."""
+"""The CPU backend: numba kernels for projection and compositing, their gradients written by hand."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from sage_core.splatting import _kernels
 from sage_core.splatting._constants import RasterConstants
-from sage_core.splatting._projection import project
+from sage_core.splatting._numba import share_threads
+from sage_core.splatting._projection import pinhole, ray_bounds
+from sage_core.splatting._projection_kernels import project, project_backward
+from sage_core.splatting._tile_kernels import bin_tiles, composite, composite_backward, sort_tiles
 
 _ALPHA_FLOOR = 1e-10
 
@@ -31,79 +33,104 @@ def render(
     constants: RasterConstants,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`sage_core.splatting.render`."""
-    splats = project(
-        means, scales, quats, opacities, cam_from_world, intrinsics, (width, height), constants
+    gaussians = (means, scales, quats, opacities, colours)
+    drawn, depth, remaining = _Splatting.apply(  # type: ignore[no-untyped-call]
+        *gaussians, cam_from_world, intrinsics, (width, height), constants
     )
-    images, alphas, depths = [], [], []
-    for camera in range(len(cam_from_world)):
-        depth = splats.depth[camera]
-        # Depth rides along as one more channel.
-        features = torch.cat((colours, depth[:, None]), dim=1)
-        drawn, alpha = _Composite.apply(  # type: ignore[no-untyped-call]
-            splats.xy[camera],
-            splats.conic[camera],
-            opacities,
-            features,
-            _tiles(depth, splats.xy[camera], splats.extent[camera], width, height),
-            constants,
+    alpha = 1 - remaining
+    image = drawn + remaining[..., None] * constants.background
+    return image, alpha, depth / alpha.clamp(min=_ALPHA_FLOOR)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What the backward pass needs of the forward pass, as numpy arrays; see the kernels."""
+
+    pinholes: Any
+    splats: Any
+    boxes: Any
+    first: Any
+    starts: Any
+    members: Any
+    size: tuple[int, int]
+    limits: Any
+    remaining: Any
+    last: Any
+
+
+class _Splatting(Function):
+    """Sums of colour and z [C, H, W, …] by weight, and the transmittance left; all cameras at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        scales: Tensor,
+        quats: Tensor,
+        opacities: Tensor,
+        colours: Tensor,
+        cam_from_world: Tensor,
+        intrinsics: Tensor,
+        size: tuple[int, int],
+        constants: RasterConstants,
+    ) -> tuple[Tensor, ...]:
+        share_threads()
+        tensors = (means, scales, quats, opacities, colours, cam_from_world)
+        *gaussians, colour, cameras = map(_numpy, tensors)
+        pinholes = _numpy(_pinholes(intrinsics, size))
+        seen = (constants.near, constants.far, constants.eps2d, constants.alpha_min)
+        splats, boxes = project(*gaussians, cameras, pinholes, size, np.array(seen, cameras.dtype))
+        first, starts, members = bin_tiles(boxes, size)
+        sort_tiles(splats.view(f"i{splats.itemsize}"), starts, members)
+        limits = np.array((constants.alpha_cap, constants.transmittance_min), splats.dtype)
+        drawn, depth, remaining, last = composite(
+            splats, colour, boxes, starts, members, size, limits
         )
-        images.append(drawn[..., :-1] + (1 - alpha[..., None]) * constants.background)
-        alphas.append(alpha)
-        depths.append(drawn[..., -1] / alpha.clamp(min=_ALPHA_FLOOR))
-    return torch.stack(images), torch.stack(alphas), torch.stack(depths)
+        ctx.save_for_backward(*tensors)
+        ctx.drawing = _Drawing(
+            pinholes, splats, boxes, first, starts, members, size, limits, remaining, last
+        )
+        return tuple(map(torch.from_numpy, (drawn, depth, remaining.copy())))
 
-
-def _tiles(
-    depth: Tensor, xy: Tensor, extent: Tensor, width: int, height: int
-) -> _kernels.TileLists:
-    """Which splats touch which tile, near to far."""
-    boxes = _kernels.pixel_boxes(_numpy(xy), _numpy(extent), width, height)
-    order = np.argsort(_numpy(depth), kind="stable")
-    starts, members = _kernels.bin_tiles(boxes, order, width, height)
-    return _kernels.TileLists(boxes, starts, members, width, height)
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, g_drawn: Tensor, g_depth: Tensor, g_remaining: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        share_threads()
+        means, scales, quats, _, colours, cameras = map(_numpy, ctx.saved_tensors)
+        d: _Drawing = ctx.drawing
+        parts = composite_backward(
+            *(d.splats, colours, d.boxes, d.first, d.starts, d.members, d.size, d.limits),
+            *(d.remaining, d.last),
+            *map(_numpy, (g_drawn, g_depth, g_remaining)),
+        )
+        *gaussians, camera = project_backward(
+            means, scales, quats, cameras, d.pinholes, d.splats, d.first, parts
+        )
+        pose, pinhole = np.split(camera, (12,), axis=1)
+        return (
+            *map(torch.from_numpy, gaussians),
+            torch.from_numpy(pose).view(-1, 3, 4),
+            _intrinsics_grad(torch.from_numpy(pinhole)),
+            None,
+            None,
+        )
 
 
 def _numpy(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-class _Composite(Function):
-    """Front-to-back compositing of one image: sum of alpha · transmittance · feature."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        xy: Tensor,
-        conic: Tensor,
-        opacities: Tensor,
-        features: Tensor,
-        tiles: _kernels.TileLists,
-        constants: RasterConstants,
-    ) -> tuple[Tensor, Tensor]:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        limits = _limits(constants, xy.dtype)
-        drawn, remaining, last = _kernels.composite(
-            *(_numpy(t) for t in (xy, conic, opacities, features)), *tiles, limits
-        )
-        ctx.save_for_backward(xy, conic, opacities, features)
-        ctx.drawing = (tiles, limits, remaining, last)
-        return torch.from_numpy(drawn), torch.from_numpy(1 - remaining)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_drawn: Tensor, grad_alpha: Tensor) -> tuple[Tensor | None, ...]:
-        tiles, limits, remaining, last = ctx.drawing
-        inputs = [_numpy(tensor) for tensor in ctx.saved_tensors]
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        per_member = _kernels.composite_backward(
-            *inputs, *tiles, limits, remaining, last, _numpy(grad_drawn), _numpy(grad_alpha)
-        )
-        # Splats are summed over tiles in the lists' order, whichever thread filled which tile.
-        grads = torch.from_numpy(_kernels.sum_members(per_member, tiles.members, len(inputs[0])))
-        return grads[:, 0:2], grads[:, 2:5], grads[:, 5], grads[:, 6:], None, None
+def _pinholes(intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
+    """[C, 8]: focal lengths, centre, and the bounds of x/z and y/z within which the Jacobian is taken."""
+    pinholes = pinhole(intrinsics)
+    return torch.cat((*pinholes, *ray_bounds(pinholes, size)), dim=1)
 
 
-def _limits(constants: RasterConstants, dtype: torch.dtype) -> Any:
-    """The three thresholds in the tensors' own precision, so that the kernels stay in it."""
-    limits = (constants.alpha_cap, constants.alpha_min, constants.transmittance_min)
-    return torch.tensor(limits, dtype=dtype).numpy()
+def _intrinsics_grad(pinhole: Tensor) -> Tensor:
+    """[C, 3, 3] from the gradients of fx, fy, cx, cy [C, 4]."""
+    fx, fy, cx, cy = pinhole.unbind(1)
+    zero = torch.zeros_like(fx)
+    rows = (fx, zero, cx, zero, fy, cy, zero, zero, zero)
+    return torch.stack(rows, dim=1).view(-1, 3, 3)

@@ -49,7 +49,7 @@ def project(
     determinant = xx * yy - xy * xy
     seen = seen & (determinant > 0) & determinant.isfinite()
     determinant = torch.where(seen, determinant, 1.0)
-    fx, fy, cx, cy = _pinhole(intrinsics)
+    fx, fy, cx, cy = pinhole(intrinsics)
     pixels = torch.stack((fx * x / z + cx, fy * y / z + cy), dim=-1)
     return Splats(
         xy=pixels,
@@ -69,10 +69,10 @@ def _image_covariance(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Entries xx, xy, yy [C, N] of J·R·Σ·Rᵀ·Jᵀ, as products of the rows of J·R·Q·S."""
     x, y, z = centres
-    fx, fy, cx, cy = _pinhole(intrinsics)
-    width, height = size
-    x = z * _clamp_ray(x / z, fx, cx, width)
-    y = z * _clamp_ray(y / z, fy, cy, height)
+    fx, fy, _, _ = lens = pinhole(intrinsics)
+    left, right, top, bottom = ray_bounds(lens, size)
+    x = z * (x / z).clamp(left, right)
+    y = z * (y / z).clamp(top, bottom)
     axes = rotation_matrix(quats) * scales[:, None, :]
     a, b, c = _turn(cam_from_world, axes)
     row_x = (fx / z)[..., None] * a - (fx * x / z**2)[..., None] * c
@@ -99,15 +99,24 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return product[..., 0] + product[..., 1] + product[..., 2]
 
 
-def _clamp_ray(ray: Tensor, focal: Tensor, centre: Tensor, size: int) -> Tensor:
-    margin = _FIELD_MARGIN * size / focal
-    return ray.clamp(-centre / focal - margin, (size - centre) / focal + margin)
-
-
-def _pinhole(intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pinhole(intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """fx, fy, cx, cy, each [C, 1]."""
     K = intrinsics[:, None]
     return K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2]
+
+
+def ray_bounds(
+    pinhole: tuple[Tensor, Tensor, Tensor, Tensor], size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Least and largest x/z, then y/z, that the Jacobian is taken at, each [C, 1]."""
+    fx, fy, cx, cy = pinhole
+    width, height = size
+    return (
+        (-cx - _FIELD_MARGIN * width) / fx,
+        (width - cx + _FIELD_MARGIN * width) / fx,
+        (-cy - _FIELD_MARGIN * height) / fy,
+        (height - cy + _FIELD_MARGIN * height) / fy,
+    )
 
 
 @torch.no_grad()

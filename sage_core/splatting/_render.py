@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sage_core.errors import ConfigError
@@ -27,12 +28,13 @@ def render(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Splat N Gaussians into C pinhole cameras (Kerbl et al. 2023; projection after Zwicker et al. 2001).
 
-    Differentiable with respect to all tensors (intrinsics on the CPU backend only). The CPU backend
-    gives the same bits at any number of threads, forward and backward (but for the gradients of the
-    cameras, which torch sums); the GPU's gradients are summed in no fixed order.
+    Differentiable, once, with respect to all tensors (intrinsics on the CPU backend only). The CPU backend
+    gives the same bits at any number of threads, forward and backward; the GPU's gradients are summed in
+    no fixed order. What is not finite, behind a camera, or fainter than ``alpha_min`` is not drawn and has
+    gradient 0. ``docs/rendering.md`` has the formulas.
 
     Args:
-        means: [N, 3] centres in the world frame.
+        means: [N, 3] centres in the world frame; N may be 0. float32, or float64 on the CPU, as all others.
         scales: [N, 3] standard deviations along the axes that ``quats`` turns into the world, > 0.
         quats: [N, 4] rotations w, x, y, z; normalised here.
         opacities: [N] in 0..1.
@@ -47,11 +49,14 @@ def render(
         what was hit (0 where nothing was).
 
     Raises:
-        ConfigError: shapes that do not fit, or a backend that is not there.
+        ConfigError: shapes or types that do not fit, a backend that is not there, constants that it does
+            not have.
     """
     _check(means, scales, quats, opacities, colours, cam_from_world, intrinsics)
+    if width < 1 or height < 1:
+        raise ConfigError(f"render: an image of {width}x{height} pixels")
     chosen = backend if backend != "auto" else ("gsplat" if means.is_cuda else "cpu")
-    if problem := missing_backend(chosen):
+    if problem := missing_backend(chosen, constants):
         raise ConfigError(problem)
     if chosen == "cpu":
         from sage_core.splatting import _cpu
@@ -77,13 +82,16 @@ def render(
     )
 
 
-def missing_backend(backend: Literal["cpu", "gsplat"]) -> str | None:
-    """Why a backend cannot be used on this machine and what to do, or None."""
+def missing_backend(
+    backend: Literal["cpu", "gsplat"],
+    constants: RasterConstants = RasterConstants(),  # noqa: B008  frozen
+) -> str | None:
+    """Why a backend cannot be used on this machine, or not with these constants, and what to do; or None."""
     if backend == "cpu":
         return None
     from sage_core.splatting import _gsplat
 
-    return _gsplat.problem()
+    return _gsplat.problem() or _gsplat.misfit(constants)
 
 
 def _check(
@@ -108,3 +116,8 @@ def _check(
     for name, (tensor, shape) in wanted.items():
         if tuple(tensor.shape) != shape:
             raise ConfigError(f"render: {name} is {list(tensor.shape)}, must be {list(shape)}")
+        if tensor.dtype != means.dtype or tensor.dtype not in (torch.float32, torch.float64):
+            raise ConfigError(
+                f"render: {name} is {tensor.dtype} and means are {means.dtype}: all must be float32, or "
+                "all float64"
+            )

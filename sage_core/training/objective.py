@@ -22,7 +22,7 @@ from sage_core.losses import (
     teacher_loss,
 )
 from sage_core.models import Gaussians, GeometryOutput
-from sage_core.splatting import missing_backend
+from sage_core.splatting import RasterConstants, missing_backend
 from sage_core.training.precision import half, trunk_autocast
 from sage_core.training.samples import LabelledSample, VideoSample
 from sage_core.training.supervision import Supervision, by_pointmaps
@@ -48,12 +48,14 @@ class Objective:
         self._half = half(adapt, device)
         self._renders = adapt.loss.rendering_weight > 0
         self._options = RenderingOptions(
-            form=adapt.loss.photometric, gradient=adapt.loss.gaussian_gradient
+            form=adapt.loss.photometric,
+            gradient=adapt.loss.gaussian_gradient,
+            constants=RasterConstants(**adapt.rendering.model_dump()),
         )
         self._head_trains = "gaussian_head" not in adapt.frozen
         self._perceptual = None
         if self._renders:
-            _check_renderer(device)
+            _check_renderer(device, self._options.constants)
             network = load_perceptual(adapt.loss.perceptual, adapt.loss.perceptual_weights)
             self._perceptual = network.to(device) if network is not None else None
 
@@ -187,8 +189,8 @@ def _rendered_views(sample: VideoSample, chosen: list[int], true_scale: Tensor) 
     )
 
 
-def _check_renderer(device: torch.device) -> None:
-    problem = missing_backend("gsplat" if device.type == "cuda" else "cpu")
+def _check_renderer(device: torch.device, constants: RasterConstants) -> None:
+    problem = missing_backend("gsplat" if device.type == "cuda" else "cpu", constants)
     if problem:
         raise ConfigError(f"{problem}, or train without rendering: adapt.loss.rendering_weight=0")
 

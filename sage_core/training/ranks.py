@@ -63,7 +63,7 @@ def joined(device: Literal["auto", "cpu", "cuda"], threads: int) -> Iterator[Ran
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     place = _device(device, local)
-    _set_threads(threads or _threads_per_rank())
+    torch.set_num_threads(threads or _threads_per_rank())
     if world > 1:
         backend = "nccl" if place.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=_TIMEOUT)
@@ -93,14 +93,6 @@ def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.de
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
-
-
-def _set_threads(count: int) -> None:
-    """For torch and numba, numba first: starting its pool resets the OpenMP threads that torch counts on."""
-    import numba
-
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-    torch.set_num_threads(count)
 
 
 def _threads_per_rank() -> int:

@@ -64,6 +64,7 @@ def job(config, weights, out, models=("1", "2"), held_out=()):
         },
         "config": config.evaluate.model_dump(mode="json"),
         "sampling": config.adapt.sampling.model_dump(mode="json"),
+        "rendering": config.adapt.rendering.model_dump(mode="json"),
         "held_out": list(held_out),
         "seed": 1,
         "out": str(out),
@@ -104,7 +105,11 @@ def test_equal_models_tie_and_everything_is_written(weights, shard, tmp_path):
     assert set(rooms["better"].values()) == {0.0}
     assert rooms["tuples"] == 2
     assert "mvdust3r" in rooms["protocol"]
-    assert report["held_out"]["mean"]["base"].keys() == {"anchor_error", "target_psnr"}
+    assert report["held_out"]["mean"]["base"].keys() == {
+        "anchor_error",
+        "target_psnr",
+        "target_ssim",
+    }
     assert json.loads((tmp_path / "metrics.json").read_text()) == report
     files = {picture["file"] for picture in report["pictures"]}
     assert files == {path.name for path in tmp_path.glob("*.jpg")}
