@@ -8,9 +8,11 @@ import ipaddress
 import json
 import os
 import shutil
+import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -53,7 +55,13 @@ def download(url: str, target: Path, *, limit_bytes: int, progress: Progress) ->
         try:
             _attempt(url, part, limit_bytes, progress)
             break
-        except (http.client.HTTPException, TimeoutError, ConnectionError, _Cut) as error:
+        except (
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
+            ssl.SSLError,
+            _Cut,
+        ) as error:
             if left == 0:
                 got = part.stat().st_size if part.exists() else 0
                 raise SourceError(
@@ -125,11 +133,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """One that speaks http and https and nothing else: no file, no ftp, no data."""
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """One that speaks http and https and nothing else: no file, no ftp, no data. No proxy to this machine."""
     opener = urllib.request.OpenerDirector()
+    proxies: dict[str, str] | None = {} if _is_local(urlsplit(url).hostname) else None
     for handler in (
-        urllib.request.ProxyHandler(),
+        urllib.request.ProxyHandler(proxies),
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
@@ -165,7 +174,7 @@ def _asked(url: str, part: Path) -> _Answer:
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
     try:
-        reply = _opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)  # noqa: S310
+        reply = _opener(url).open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -228,22 +237,18 @@ def _check_size(url: str, answer: _Answer, limit: int, folder: Path) -> None:
         )
 
 
-class _writing:  # noqa: N801  used like a function
+@contextmanager
+def _writing(path: Path, *, append: bool) -> Iterator[IO[bytes]]:
     """A file opened for writing; a full disk becomes words."""
-
-    def __init__(self, path: Path, *, append: bool) -> None:
-        self._path = path
-        self._file = path.open("ab" if append else "wb")
-
-    def __enter__(self) -> IO[bytes]:
-        return self._file
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._file.close()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SourceError(
-                disk_full(f"fetching {self._path.name}"), reason=Reason.DISK_FULL, retryable=True
-            ) from error
+    try:
+        with path.open("ab" if append else "wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SourceError(
+            disk_full(f"fetching {path.name}"), reason=Reason.DISK_FULL, retryable=True
+        ) from error
 
 
 def _too_large(url: str, size: int, limit: int) -> SourceError:

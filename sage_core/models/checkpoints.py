@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from sage_core.errors import CheckpointError, ConfigError
 from sage_core.hub import record_of, weights_path
+from sage_core.models._fit import fill, fitted, some
 from sage_core.models.interface import GeometricModel, ModelConfig
 from sage_core.models.registry import (
     Architecture,
@@ -33,10 +35,6 @@ from sage_core.models.registry import (
 from sage_core.models.upstream import WeightsFile, open_weights
 
 FORMAT = "sage-model-1"
-_SHOWN = 5
-"""How many offending tensors an error names before it counts the rest."""
-_PARTS = 12
-"""Tensors are copied in about so many parts, so that little more than the model is ever resident."""
 
 
 @dataclass(frozen=True)
@@ -138,85 +136,8 @@ def check_weights(name_or_path: str | Path) -> GeometricModel:
     info = _info(file, name_or_path, None)
     model = blank_model(info.config)
     model.licence = info.licence
-    _fitted(model, file, architecture(info.architecture))
+    fitted(model, file, architecture(info.architecture))
     return model
-
-
-def fill(model: GeometricModel, file: WeightsFile, entry: Architecture) -> None:
-    """Copy a file's tensors into a model in place, strictly by name and shape.
-
-    Raises:
-        CheckpointError: names every kind of misfit.
-    """
-    wanted, sources, spare = _fitted(model, file, entry)
-    with torch.no_grad():
-        for part in _parts(wanted):
-            tensors = file.tensors({sources[name] for name in part})
-            for name in part:
-                wanted[name].copy_(tensors[sources[name]])
-    model.kept_tensors = {name: tensor.clone() for name, tensor in file.tensors(spare).items()}
-
-
-def _fitted(
-    model: GeometricModel, file: WeightsFile, entry: Architecture
-) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """The model's tensors by upstream's names, where each is in the file, and what is kept unused."""
-    wanted = {name.removeprefix(entry.prefix): t for name, t in model.state_dict().items()}
-    aliases = {k: v for k, v in entry.aliases(file.entries.keys()).items() if k in wanted}
-    sources = {name: name for name in file.entries} | aliases
-    spare = [name for name in sources if name not in wanted and entry.keeps(name)]
-    fresh = [name for name in wanted if name not in sources and name.startswith(entry.fresh)]
-    for name in fresh:
-        wanted.pop(name).zero_()
-    _check_fit(model, file, wanted, {k: v for k, v in sources.items() if k not in spare})
-    return wanted, sources, spare
-
-
-def _check_fit(
-    model: GeometricModel,
-    file: WeightsFile,
-    wanted: Mapping[str, Tensor],
-    sources: Mapping[str, str],
-) -> None:
-    common = {name: file.entries[sources[name]] for name in wanted if name in sources}
-    misfits = {
-        "missing": sorted(wanted.keys() - sources.keys()),
-        "unknown": sorted(sources.keys() - wanted.keys()),
-        "misshapen": [
-            f"{name} {list(one.shape)} where {list(wanted[name].shape)} fits"
-            for name, one in common.items()
-            if one.shape != wanted[name].shape
-        ],
-        "of another kind (whole numbers, or quantised)": [
-            name for name, one in common.items() if one.floating != wanted[name].is_floating_point()
-        ],
-    }
-    if any(misfits.values()):
-        text = "; ".join(f"{kind}: {_some(names)}" for kind, names in misfits.items() if names)
-        raise CheckpointError(
-            f"{file.path} does not fit the model with {model.config}: {text}. "
-            "Give the widths that these weights were trained with"
-        )
-
-
-def _parts(wanted: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Names in order, in parts of about equal size."""
-    limit = sum(t.nbytes for t in wanted.values()) / _PARTS
-    part: list[str] = []
-    size = 0
-    for name, tensor in wanted.items():
-        if part and size + tensor.nbytes > limit:
-            yield part
-            part, size = [], 0
-        part.append(name)
-        size += tensor.nbytes
-    if part:
-        yield part
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _made(entry: Architecture, config: ModelConfig) -> GeometricModel:
@@ -238,9 +159,15 @@ def blank_model(config: ModelConfig) -> GeometricModel:
 
 
 def _said(name_or_path: str | Path) -> str | None:
-    """The architecture in ``NAME:FILE``."""
+    """The architecture in ``NAME:FILE``.
+
+    Raises:
+        CheckpointError: no such architecture.
+    """
     said, colon, _ = str(name_or_path).partition(":")
-    return said if colon and said in known() and not Path(name_or_path).exists() else None
+    if not colon or not said.isidentifier() or Path(name_or_path).exists():
+        return None
+    return architecture(said).name
 
 
 def _licence(name_or_path: str | Path, entry: Architecture) -> str:
@@ -274,7 +201,7 @@ def _told(file: WeightsFile, said: str | None, config: ModelConfig | None) -> Ar
     if found is None:
         raise CheckpointError(
             f"{file.path} holds no model that this SAGE knows ({', '.join(known())}); its tensors are "
-            f"{_some(sorted(file.entries))}"
+            f"{some(sorted(file.entries))}"
         )
     return found
 
@@ -298,24 +225,17 @@ def _own_info(file: WeightsFile) -> WeightsInfo | None:
     return WeightsInfo(entry.name, config, metadata.get("licence", "unknown"), provenance)
 
 
-class replaced:  # noqa: N801  used like a function
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
     """A new file beside ``path`` that takes its place when it was written whole, and else goes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self._unfinished
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                with self._unfinished.open("rb") as file:
-                    os.fsync(file.fileno())
-                self._unfinished.replace(self._path)
-        finally:
-            self._unfinished.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _sort_metadata(path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sage_core.geometry import PixelMap, SizeRule, project
 from sage_core.geometry.rays import fit_intrinsics
+from sage_core.models.vggt import preprocess
 
 sides = st.integers(40, 4000)
 rules = st.builds(
@@ -127,3 +128,9 @@ def test_intrinsics_from_rays_pass_gradients_on():
     fit_intrinsics(rays).sum().backward()
     assert rays.grad.isfinite().all()
     assert rays.grad.abs().sum() > 0
+
+
+@given(st.integers(40, 300), st.integers(40, 300))
+def test_the_rule_is_that_of_vggts_own_preprocessing(width, height):
+    (pixels,) = preprocess([np.zeros((height, width, 3), np.uint8)], target=112).maps
+    assert (pixels.width, pixels.height) == SizeRule("width", 112, 14).size(width, height)

@@ -230,6 +230,8 @@ def test_quantised_and_foreign_weights_are_refused(model, tmp_path):
     save_file({"backbone.x": torch.ones(1)}, path)
     with pytest.raises(CheckpointError, match=r"no model that this SAGE knows.*backbone\.x"):
         load_model(path)
+    with pytest.raises(CheckpointError, match="no architecture 'vgt'"):
+        load_model(f"vgt:{path}")
     with pytest.raises(CheckpointError, match=r"missing: aggregator"):
         load_model(f"vggt:{path}")
     save_model(model, path)
