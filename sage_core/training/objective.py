@@ -162,7 +162,7 @@ class Objective:
         heads whose answer the loss of this kind of sample does not look at.
         """
         parts = [] if found else [output.points]
-        parts += (output.native or {}).values()
+        parts += [part for part in (output.native or {}).values() if part.requires_grad]
         if self._head_trains and output.gaussians is not None:
             parts += vars(output.gaussians).values()
         return sum((0.0 * part.sum() for part in parts), torch.zeros(()))
