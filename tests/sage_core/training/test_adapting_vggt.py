@@ -65,7 +65,13 @@ def test_two_steps_give_back_upstreams_file(settings, upstream):
     assert train(run) is Ending.FINISHED
     lines = read_metrics(run.folder / "metrics.jsonl")
     seen = {name for line in lines for name in line["terms"]}
-    assert seen == {"anchor", "photometric", "scale_penalty", "labelled", "total"}
+    assert seen == {
+        *("anchor", "photometric", "scale_penalty", "total"),
+        *("labelled", "labelled_camera", "labelled_depth"),
+    }
+    for terms in (line["terms"] for line in lines if "labelled" in line["terms"]):
+        parts = 5 * terms["labelled_camera"] + terms["labelled_depth"]
+        assert terms["labelled"] == pytest.approx(parts, rel=1e-4)
     assert all(math.isfinite(v) for line in lines for v in line["terms"].values())
     assert all(line["grad_norm"] > 0 and not line["skipped"] for line in lines)
     before, after = load_file(upstream), load_file(run.folder / "model.safetensors")
