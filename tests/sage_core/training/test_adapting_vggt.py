@@ -163,6 +163,15 @@ def test_adapters_merge_back_into_upstreams_layout(settings, upstream):
     assert all(n.endswith(".attn.qkv.weight") for n in backbone)
 
 
+def test_a_trunk_in_bfloat16_learns_about_the_same(settings):
+    full, half = settings("full"), settings("half", precision="bfloat16")
+    train(full), train(half)
+    a, b = (read_metrics(run.folder / "metrics.jsonl") for run in (full, half))
+    assert not any(line["skipped"] for line in b)
+    assert b[0]["terms"] != a[0]["terms"]
+    assert b[0]["terms"]["total"] == pytest.approx(a[0]["terms"]["total"], rel=0.05)
+
+
 def test_an_average_of_it_teaches(settings):
     run = settings(ema_decay=0.5, teacher={"weight": 1.0}, steps=3)
     train(run)
