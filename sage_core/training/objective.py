@@ -25,9 +25,12 @@ from sage_core.models import Gaussians, GeometryOutput
 from sage_core.splatting import RasterConstants, missing_backend
 from sage_core.training.precision import half, trunk_autocast
 from sage_core.training.samples import LabelledSample, VideoSample
-from sage_core.training.supervision import Supervision, by_pointmaps
+from sage_core.training.supervision import PARTS, Supervision, by_pointmaps
 
-TERMS = ("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "teacher", "total")
+TERMS = (
+    *("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "teacher", "total"),
+    *PARTS,
+)
 
 
 class Objective:
@@ -155,14 +158,14 @@ class Objective:
         return [*sample.render_order[:context], *range(sample.context, len(sample.images))]
 
     def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> dict[str, Tensor]:
-        return {"labelled": self._own_loss(output, sample, self._loss)}
+        return self._own_loss(output, sample, self._loss)
 
     def _tie(self, output: GeometryOutput, found: dict[str, Tensor]) -> Tensor:
         """Nothing, but it depends on what trains and the terms leave out: all, without anchors; Gaussians;
         heads whose answer the loss of this kind of sample does not look at.
         """
         parts = [] if found else [output.points]
-        parts += (output.native or {}).values()
+        parts += [part for part in (output.native or {}).values() if part.requires_grad]
         if self._head_trains and output.gaussians is not None:
             parts += vars(output.gaussians).values()
         return sum((0.0 * part.sum() for part in parts), torch.zeros(()))
@@ -177,7 +180,8 @@ class Objective:
             "labelled": self._loss.labelled_weight,
             "teacher": self._teacher.weight,
         }
-        return sum((weights[name] * value for name, value in terms.items()), torch.zeros(()))
+        counted = {name: value for name, value in terms.items() if name not in PARTS}
+        return sum((weights[name] * value for name, value in counted.items()), torch.zeros(()))
 
 
 def _rendered_views(sample: VideoSample, chosen: list[int], true_scale: Tensor) -> RenderedViews:

@@ -11,8 +11,11 @@ from sage_core.losses import LabelledScenes, supervised_loss, vggt_loss
 from sage_core.models import VGGT, GeometricModel, GeometryOutput
 from sage_core.training.samples import LabelledSample
 
-Supervision = Callable[[GeometryOutput, LabelledSample, LossConfig], Tensor]
-"""The loss of one sample, given as a batch of one, from the model's output for it."""
+Supervision = Callable[[GeometryOutput, LabelledSample, LossConfig], dict[str, Tensor]]
+"""The loss of one sample, given as a batch of one, from the model's output for it: ``labelled``, and what it
+is made of, for the record, as ``labelled_…``."""
+
+PARTS = ("labelled_camera", "labelled_depth", "labelled_points")
 
 
 def supervision(model: GeometricModel) -> Supervision:
@@ -20,9 +23,11 @@ def supervision(model: GeometricModel) -> Supervision:
     return by_cameras_and_depth if isinstance(model, VGGT) else by_pointmaps
 
 
-def by_pointmaps(output: GeometryOutput, sample: LabelledSample, loss: LossConfig) -> Tensor:
+def by_pointmaps(
+    output: GeometryOutput, sample: LabelledSample, loss: LossConfig
+) -> dict[str, Tensor]:
     """MV-DUSt3R's: both sides are divided by their own mean distance."""
-    return supervised_loss(
+    value = supervised_loss(
         output.points,
         output.conf,
         sample.points[None],
@@ -31,11 +36,12 @@ def by_pointmaps(output: GeometryOutput, sample: LabelledSample, loss: LossConfi
         alpha=loss.alpha,
         trained_scale=loss.trained_scale,
     )
+    return {"labelled": value}
 
 
 def by_cameras_and_depth(
     output: GeometryOutput, sample: LabelledSample, loss: LossConfig
-) -> Tensor:
+) -> dict[str, Tensor]:
     """VGGT's: only the truth is divided, since VGGT is to predict at mean distance 1.
 
     Its published training ranks errors over a batch; here each sample is taken by itself.
@@ -48,4 +54,8 @@ def by_cameras_and_depth(
         sample.depth[None],
         sample.valid[None],
     )
-    return vggt_loss(output.native, truth, alpha=loss.alpha).total
+    terms = vggt_loss(output.native, truth, alpha=loss.alpha)
+    parts = {"labelled_camera": terms.camera.total, "labelled_depth": terms.depth.total}
+    if terms.points is not None:
+        parts["labelled_points"] = terms.points.total
+    return {"labelled": terms.total} | {name: part.detach() for name, part in parts.items()}

@@ -15,6 +15,7 @@ from sage_core.errors import CheckpointError, ConfigError
 from sage_core.geometry import SizeRule
 from sage_core.geometry.batched import invert, rotation_from_quaternion
 from sage_core.geometry.rays import fit_intrinsics
+from sage_core.models._gaussian_decoder import surface_gaussians
 from sage_core.models.adapters._base import (
     AdaptedModel,
     full_precision,
@@ -172,11 +173,13 @@ class MapAnythingModel(AdaptedModel):
             rotation = rotation_from_quaternion(native["cam_quats"].float().roll(1, -1))
             world_from_cam = torch.cat([rotation, native["cam_trans"].float()[..., None]], -1)
             poses = in_first_camera(world_from_cam)
+            points = moved(poses, local)
             return GeometryOutput(
-                points=moved(poses, local),
+                points=points,
                 conf=conf,
                 conf_kind="one_plus_exp",
                 scale="metric",
+                gaussians=surface_gaussians(points, images.float()),
                 cam_from_world=invert(poses),
                 intrinsics=fit_intrinsics(native["ray_directions"].float()),
                 depth=local[..., 2],

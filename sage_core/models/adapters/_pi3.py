@@ -11,6 +11,7 @@ from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
 from sage_core.geometry.batched import invert
 from sage_core.geometry.rays import fit_intrinsics
+from sage_core.models._gaussian_decoder import surface_gaussians
 from sage_core.models.adapters._base import (
     AdaptedModel,
     full_precision,
@@ -119,11 +120,13 @@ class Pi3Model(AdaptedModel):
         with full_precision(images):
             local, conf = native["local_points"].float(), native["conf"][..., 0].float()
             poses = in_first_camera(native["camera_poses"])
+            points = moved(poses, local)
             return GeometryOutput(
-                points=moved(poses, local),
+                points=points,
                 conf=conf,
                 conf_kind="logit",
                 scale=self.description.scale,
+                gaussians=surface_gaussians(points, images.float()),
                 cam_from_world=invert(poses),
                 intrinsics=fit_intrinsics(local, conf.detach().sigmoid()),
                 depth=local[..., 2],

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_core.geometry.batched import invert, pointmap
-from sage_core.losses import LabelledScenes, camera_loss, dense_loss, vggt_loss
+from sage_core.losses import LabelledScenes, _vggt_dense, camera_loss, dense_loss, vggt_loss
 from sage_core.losses._vggt_dense import normal_error, step_error, without_worst
 from sage_core.models.vggt import encode_cameras
 
@@ -43,6 +43,7 @@ def test_the_truth_costs_nothing():
     assert terms.total.item() == pytest.approx(0, abs=1e-5)
 
 
+@settings(max_examples=25)
 @given(st.floats(0.1, 10), st.floats(-1, 1), st.floats(-1, 1))
 def test_unit_and_world_of_the_truth_do_not_matter(unit, x, angle):
     truth = scenes()
@@ -181,6 +182,20 @@ def test_the_worst_are_left_out(count, share):
     threshold = clamped.sort().values[round(share * (count - 1))]
     below = clamped[clamped < threshold]
     assert torch.equal(kept, below if len(below) > 1000 else clamped)
+
+
+def test_of_very_many_a_draw_is_looked_at(monkeypatch):
+    """The same one for the same seed; what it leaves out is about what all of them would leave out."""
+    monkeypatch.setattr(_vggt_dense, "MOST_RANKED", 20_000)
+    monkeypatch.setattr(_vggt_dense, "DRAWN", 5_000)
+    values = torch.linspace(0, 50, 30_000)
+    torch.manual_seed(1)
+    kept = without_worst(values, 0.9)
+    torch.manual_seed(1)
+    assert torch.equal(kept, without_worst(values, 0.9))
+    assert len(kept) == pytest.approx(4_500, abs=5)
+    assert kept.mean().item() == pytest.approx(22.5, rel=0.05)
+    assert kept.max().item() == pytest.approx(45, rel=0.02)
 
 
 def test_steps_are_counted_where_both_pixels_are_valid():

@@ -86,6 +86,9 @@ def check_output(model):
     parts = [out.points, out.conf, out.cam_from_world, out.intrinsics, out.depth]
     assert all(part.dtype == torch.float32 for part in parts if part is not None)
     assert all(part.isfinite().all() for part in parts if part is not None)
+    splats = vars(out.gaussians)
+    assert all(part.shape[:4] == out.conf.shape for part in splats.values())
+    assert all(part.isfinite().all() for part in splats.values())
     described = model.description
     assert (out.conf_kind, out.scale) == (described.conf_kind, described.scale)
     if out.conf_kind == "one_plus_exp":

@@ -159,19 +159,23 @@ def test_blocks_that_are_recomputed_keep_less(model):
 
 
 def test_heads_stay_float32_under_autocast(model):
-    """On the CPU too: only the trunk may lose digits."""
+    """On the CPU too: only the trunk's layers lose digits, not the sums that run past them."""
     seen = {}
     for name in ("camera_head", "depth_head"):
         module = model.get_submodule(name)
         module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out.dtype}))
     block = model.aggregator.global_blocks[0].mlp.fc1
     block.register_forward_hook(lambda _m, _i, out: seen.update({"trunk": out.dtype}))
+    model.aggregator.global_blocks[0].register_forward_hook(
+        lambda _m, _i, out: seen.update({"residual": out.dtype})
+    )
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         half = model(images())
     assert seen == {
         "camera_head": torch.float32,
         "depth_head": torch.float32,
         "trunk": torch.bfloat16,
+        "residual": torch.float32,
     }
     full = model(images())
     assert half.points.dtype == torch.float32

@@ -65,7 +65,13 @@ def test_two_steps_give_back_upstreams_file(settings, upstream):
     assert train(run) is Ending.FINISHED
     lines = read_metrics(run.folder / "metrics.jsonl")
     seen = {name for line in lines for name in line["terms"]}
-    assert seen == {"anchor", "photometric", "scale_penalty", "labelled", "total"}
+    assert seen == {
+        *("anchor", "photometric", "scale_penalty", "total"),
+        *("labelled", "labelled_camera", "labelled_depth"),
+    }
+    for terms in (line["terms"] for line in lines if "labelled" in line["terms"]):
+        parts = 5 * terms["labelled_camera"] + terms["labelled_depth"]
+        assert terms["labelled"] == pytest.approx(parts, rel=1e-4)
     assert all(math.isfinite(v) for line in lines for v in line["terms"].values())
     assert all(line["grad_norm"] > 0 and not line["skipped"] for line in lines)
     before, after = load_file(upstream), load_file(run.folder / "model.safetensors")
@@ -155,6 +161,15 @@ def test_adapters_merge_back_into_upstreams_layout(settings, upstream):
     backbone = {n for n in changed if n.startswith("aggregator.")}
     assert len(backbone) == 2 * TINY.aa_depth
     assert all(n.endswith(".attn.qkv.weight") for n in backbone)
+
+
+def test_a_trunk_in_bfloat16_learns_about_the_same(settings):
+    full, half = settings("full"), settings("half", precision="bfloat16")
+    train(full), train(half)
+    a, b = (read_metrics(run.folder / "metrics.jsonl") for run in (full, half))
+    assert not any(line["skipped"] for line in b)
+    assert b[0]["terms"] != a[0]["terms"]
+    assert b[0]["terms"]["total"] == pytest.approx(a[0]["terms"]["total"], rel=0.05)
 
 
 def test_an_average_of_it_teaches(settings):
