@@ -104,14 +104,22 @@ def schema(*, as_json: bool) -> None:
     console.print(table)
 
 
-def training_plan(workspace: Path, settings: SageConfig) -> None:
+def training_plan(workspace: Path, settings: SageConfig, timed_steps: int) -> None:
     """What a training run would take."""
     from tasks.adapt import dry_run
 
     table = Table("", "value", show_header=False)
-    for name, value in dry_run(str(workspace), settings).items():
-        table.add_row(name.replace("_", " "), literal(_number(value)))
+    for name, value in dry_run(str(workspace), settings, timed_steps).items():
+        table.add_row(name.replace("_", " "), literal(_planned(value)))
     console.print(table)
+
+
+def _planned(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_planned(part)}" for name, part in value.items())
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else _number(value)
 
 
 def shards_validate(paths: list[Path]) -> bool:

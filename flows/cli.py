@@ -143,13 +143,19 @@ def adapt(
     retry: RetryOption = Retry.NONE,
     item: ItemOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how many steps and how much memory.")
+        bool, typer.Option("--dry-run", help="Only say how many steps, how much memory and time.")
     ] = False,
+    timed_steps: Annotated[
+        int,
+        typer.Option(help="With --dry-run: time so many real steps, which are thrown away.", min=0),
+    ] = 0,
 ) -> None:
     """Fine-tune the model on the shards; killed at any moment, it goes on from its checkpoint."""
     settings = _config(config, set_)
+    if timed_steps and not dry_run:
+        raise typer.BadParameter("it goes with --dry-run", param_hint="--timed-steps")
     if dry_run:
-        _teach(lambda: _show.training_plan(_existing(workspace), settings))
+        _teach(lambda: _show.training_plan(_existing(workspace), settings, timed_steps))
         return
     _run(workspace, [], [Stage.ADAPT], settings, retry, item)
 

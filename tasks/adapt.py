@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ from tasks._unit import Outcome, brief, judge
 OnStep = Callable[[dict[str, Any]], None]
 logger = logging.getLogger("sage.tasks")
 _PLAN_LIMITS = Limits(wall_s=600, memory_mb=16_384)
+_TIMED_LIMITS = Limits(wall_s=7200, memory_mb=2**20, threads=os.cpu_count() or 1)
+"""Real steps take what they take: the trainer itself has no limits either."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,19 @@ def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> Trai
     )
 
 
-def dry_run(workspace: str, config: SageConfig) -> dict[str, Any]:
+def dry_run(workspace: str, config: SageConfig, timed_steps: int = 0) -> dict[str, Any]:
     """What the run would take (:class:`sage_core.training.plan.Plan` as JSON), found out in a child process.
+
+    With ``timed_steps`` so many micro-batches are trained for their time, and thrown away.
 
     Raises:
         SageError: what would keep the run from starting.
     """
     ws = Workspace.open(workspace)
     settings = train_settings(ws, adapt_inputs(ws, config), config)
-    arguments = {"settings": settings.model_dump(mode="json")}
-    result: dict[str, Any] = call("sage_core.training.plan:plan_json", arguments, _PLAN_LIMITS)
+    arguments = {"settings": settings.model_dump(mode="json"), "timed_steps": timed_steps}
+    limits = _TIMED_LIMITS if timed_steps else _PLAN_LIMITS
+    result: dict[str, Any] = call("sage_core.training.plan:plan_json", arguments, limits)
     return result
 
 

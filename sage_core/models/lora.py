@@ -67,10 +67,10 @@ def add_lora(model: GeometricModel, adapters: Mapping[str, LoraConfig], seed: in
             adapted = LoraLinear(layer, adapters[entry].rank, adapters[entry].alpha)
             _initialise(adapted, name, seed)
             _replace(model, name, adapted)
-    for layer in model.modules():
-        if isinstance(layer, LoraLinear):
-            layer.lora_a.requires_grad_(True)
-            layer.lora_b.requires_grad_(True)
+    for module in model.modules():
+        if isinstance(module, LoraLinear):
+            module.lora_a.requires_grad_(True)
+            module.lora_b.requires_grad_(True)
 
 
 def merge_lora(model: nn.Module) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sage_core.training.parallel import gathered, local, scattered
+from sage_core.training.parallel import drop_whole_weights, gathered, local, scattered
 from sage_core.training.ranks import Ranks
 
 
@@ -19,7 +19,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._decay = decay
+        self._model, self._decay = model, decay
         self._weights = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
         self._average = {name: weight.clone() for name, weight in self._weights.items()}
 
@@ -56,6 +56,7 @@ class WeightAverage:
             kept = weight.clone()
             weight.copy_(mine)
             mine.copy_(kept)
+        drop_whole_weights(self._model)
 
     def _parts(self) -> tuple[list[Tensor], list[Tensor]]:
         names = list(self._average)

@@ -57,6 +57,15 @@ def exchanging(forward: nn.Module, exchange: bool) -> Iterator[None]:
         yield
 
 
+def drop_whole_weights(model: nn.Module) -> None:
+    """Have a model in shares collect its weights anew before the next pass.
+
+    It keeps some of them whole after a forward pass, and would not see that their shares have changed.
+    """
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
 def agree_on_buffers(model: nn.Module) -> None:
     """Give all ranks the first one's batch-norm statistics, as DDP does by itself."""
     gathers = any(

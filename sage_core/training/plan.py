@@ -79,8 +79,7 @@ def plan(settings: TrainSettings, timed_steps: int = 0) -> Plan:
     built = build(whole, Ranks(0, 1, 0, torch.device("cpu")))
     order, steps = built.routine.order, built.routine.rate.steps
     counts, views = order.counts(steps), adapt.views.max or adapt.sampling.n_context
-    assert built.parts.flops is not None
-    flops = built.parts.flops(views)
+    flops = built.prepared.flops(adapt.sampling.n_context)(views)
     processes = _processes(settings.adapt)
     done = None if flops is None else flops * order.batch * steps / processes
     hours, source = _hours(settings, built, done, timed_steps)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
-from sage_core.models import GeometricModel, load_model
+from sage_core.models import GeometricModel
 from sage_core.models.lora import add_lora, merge_lora
 from sage_core.training.compiling import compile_blocks
+from sage_core.training.cost import pass_flops
 from sage_core.training.optimisation import TrainedGroup
 from sage_core.training.parallel import shard
 from sage_core.training.ranks import Ranks
@@ -39,15 +41,27 @@ class Prepared:
     image_px: int
     size_rule: SizeRule
 
+    def flops(self, usual_views: int) -> Callable[[int], float | None]:
+        """Context views (0: as usual) → the model's operations on one square sample, forward and backward.
 
-def prepared(adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
-    """The base model as the settings want it trained.
+        None of a network of the user's own that cannot be counted.
+        """
+        side = self.image_px
+
+        @cache
+        def counted(views: int) -> float | None:
+            return pass_flops(self.shell, (1, views or usual_views, side, side))
+
+        return counted
+
+
+def prepared(model: GeometricModel, adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
+    """A base model as the settings want it trained.
 
     Raises:
-        CheckpointError: weights that cannot be loaded.
         ConfigError: a group that the model does not have, a size that is no multiple of its patch.
     """
-    model = trained_model(adapt, seed).to(ranks.device)
+    model = adapted(model, adapt, seed).to(ranks.device)
     size = image_size(adapt, model)
     shell = without_values(model)
     if adapt.compile:
@@ -58,14 +72,12 @@ def prepared(adapt: AdaptConfig, ranks: Ranks, seed: int) -> Prepared:
     return Prepared(model, shell, groups, size, size_rule(adapt, model, size))
 
 
-def trained_model(adapt: AdaptConfig, seed: int) -> GeometricModel:
-    """The base model with frozen what stays as it is and adapters where asked for, in training mode.
+def adapted(model: GeometricModel, adapt: AdaptConfig, seed: int) -> GeometricModel:
+    """The model with frozen what stays as it is and adapters where asked for, in training mode.
 
     Raises:
-        CheckpointError: weights that cannot be loaded.
         ConfigError: a group that the model does not have.
     """
-    model = load_model(adapt.base)
     model.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
     add_lora(model, adapt.lora, seed)
     names = [name for name, _ in model.named_parameters()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import cv2
 import torch
@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import SageError, TrainingError
-from sage_core.models import GeometricModel, save_model
+from sage_core.models import GeometricModel, load_model, save_model
 from sage_core.training.board import check_tensorboard
-from sage_core.training.cost import pass_flops, peak_flops
+from sage_core.training.cost import peak_flops
 from sage_core.training.engine import Ending, Trainer
 from sage_core.training.failures import named
 from sage_core.training.files import read_json, write_json
@@ -86,7 +86,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
     adapt, device = settings.adapt, ranks.device
     if adapt.tensorboard:
         check_tensorboard()
-    ready = prepared(adapt, ranks, settings.seed)
+    ready = prepared(load_model(adapt.base), adapt, ranks, settings.seed)
     videos, sample = _samples(settings, ready)
     objective = Objective(adapt, device, supervision(ready.model))
     first = partial(videos, SampleId(Kind.VIDEO, 0, 0))
@@ -98,22 +98,12 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
         TERMS,
         teach=teacher(adapt, device),
         picture=picture(objective, first, device) if adapt.render_steps else None,
-        flops=sample_flops(ready, adapt),
+        # Where pictures keep their shape no two samples need take the same.
+        flops=ready.flops(adapt.sampling.n_context) if ready.size_rule.kind == "square" else None,
     )
     peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
     order = sample_order(adapt, len(settings.datasets), settings.seed)
     return Built(ready, parts, routine(settings, order, peak))
-
-
-def sample_flops(ready: Prepared, adapt: AdaptConfig) -> Callable[[int], float | None]:
-    """Context views (0: as set) → the model's operations on a sample, forward and backward, if countable."""
-    side = ready.image_px
-
-    @cache
-    def flops(views: int) -> float | None:
-        return pass_flops(ready.shell, (1, views or adapt.sampling.n_context, side, side))
-
-    return flops
 
 
 def sample_order(adapt: AdaptConfig, datasets: int, seed: int) -> SampleOrder:

@@ -37,12 +37,11 @@ def teacher(
 
     def teach(model: nn.Module, samples: Sequence[Sample]) -> list[Sample]:
         videos = [sample for sample in samples if isinstance(sample, VideoSample)]
-        if not videos:
-            return list(samples)
-        images = torch.stack([sample.images for sample in videos]).to(device)
+        # Also where all are labelled: the ranks of a model in shares call it equally often, or wait for ever.
+        images = torch.stack([sample.images for sample in videos or samples]).to(device)
         with trunk_autocast(device, half(adapt, device)):
             output = model(images)
-        answers = iter(_answers(output, videos[0].context))
+        answers = iter(_answers(output, videos[0].context) if videos else [])
         return [
             replace(sample, taught=next(answers)) if isinstance(sample, VideoSample) else sample
             for sample in samples

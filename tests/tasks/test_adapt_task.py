@@ -123,9 +123,15 @@ def test_a_failure_has_the_trainers_reason(workspace):
 
 @pytest.mark.slow
 def test_a_dry_run_trains_nothing(workspace):
-    found = dry_run(str(workspace.root), config(workspace, "adapt.steps=100"))
+    settings = config(workspace, "adapt.steps=100")
+    found = dry_run(str(workspace.root), settings)
     assert (found["steps"], found["video_samples"], found["labelled_samples"]) == (100, 67, 33)
     assert found["memory_mb"]["total"] > 0
+    assert found["hours"] is None
+    timed = dry_run(str(workspace.root), settings, timed_steps=2)
+    assert timed["hours"] > 0
+    assert timed["hours_from"].startswith("2 timed steps of one process on cpu")
+    assert not (workspace.root / "runs" / adapt_inputs(workspace, settings).item).exists()
 
 
 def test_neither_task_nor_launcher_imports_torch():

@@ -27,7 +27,7 @@ from sage_core.training.engine import Ending
 from sage_core.training.journal import read_metrics
 from sage_core.training.order import Kind, SampleId, SampleOrder, ViewCounts
 from sage_core.training.plan import plan
-from sage_core.training.preparation import trained_groups, trained_model, without_values
+from sage_core.training.preparation import adapted, trained_groups, without_values
 from sage_core.training.routine import Routine
 from sage_core.training.run import train
 from sage_core.training.samples import VideoSamples
@@ -248,7 +248,7 @@ def test_learning_rates_by_group_and_pattern(settings):
     run = settings(
         lr_factors={"enc_blocks.0.attn.*": 0.5, "enc_blocks.*": 0.2, "encoder": 0.1}, steps=1
     )
-    model = trained_model(run.adapt, seed=0)
+    model = adapted(load_model(run.adapt.base), run.adapt, seed=0)
     groups = {g.name: g for g in trained_groups(model, run.adapt.lr_factors)}
     assert groups.keys() == {
         "encoder",
