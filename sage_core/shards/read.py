@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,23 +11,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sage_core.errors import ShardError
-from sage_core.geometry.poses import intrinsics_matrix
+from sage_core.shards._files import FILES
 from sage_core.shards.records import (
-    Anchors,
     ClipInfo,
     Covisibility,
     FrameRecord,
     PointCloud,
     Trajectory,
 )
-from sage_core.shards.schema import CLIPS, SCHEMA_VERSION, check_version, migrate
+from sage_core.shards.schema import CLIPS
 from sage_core.types import Reason
 
 _POINT_COLUMNS = ["point", "point_xyz", "point_rgb"]
-_OPEN_FILES = 32
 _CACHED_CLIPS = 64
 
 
@@ -50,7 +46,9 @@ class ShardReader:
     Args:
         paths: folders of shards, or files of either kind; a shard's other file is found by its name.
 
-    Safe to pickle and to use after a fork: files are opened anew in each process.
+    All readers of a process share its open files and the row groups read last, so that samples of one clip
+    in a row cost one visit to the disk, and any number of shards no more memory. Safe to pickle, to share
+    among threads, and to use after a fork: files are opened anew in each process.
 
     Raises:
         ShardError: no shards there (``no_data``), a file that is truncated or no shard, a newer schema,
@@ -58,7 +56,6 @@ class ShardReader:
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
-        self._files = _FileCache()
         self._clips: OrderedDict[str, ClipInfo] = OrderedDict()
         self._places: dict[str, _Place] = {}
         for frames_path in shard_files(paths):
@@ -101,7 +98,7 @@ class ShardReader:
     def points(self, name: str) -> PointCloud:
         """The SfM points of a clip."""
         place = self._place(name)
-        row = self._files.read(place.clips_path, "clips", place.clip_group, _POINT_COLUMNS)
+        row = FILES.read(place.clips_path, "clips", place.clip_group, _POINT_COLUMNS)
         return PointCloud(
             _values(row, "point", 0),
             _values(row, "point_xyz", 0).reshape(-1, 3),
@@ -126,9 +123,9 @@ class ShardReader:
         found: dict[int, FrameRecord] = {}
         for group in np.unique(groups):
             at = place.first_group + int(group)
-            table = self._files.read(place.frames_path, "frames", at)
+            frames = FILES.frames(place.frames_path, at)
             for row in wanted[groups == group]:
-                found[int(row)] = _frame_record(table, int(row) - place.starts[group])
+                found[int(row)] = frames.frame(int(row) - place.starts[group])
         return [found[int(row)] for row in wanted]
 
     def _place(self, name: str) -> _Place:
@@ -138,12 +135,10 @@ class ShardReader:
 
     def _index(self, frames_path: Path) -> Iterator[tuple[str, _Place]]:
         clips_path = _other(frames_path)
-        meta = self._files.open(frames_path, "frames")[0].metadata
-        sizes = [meta.row_group(g).num_rows for g in range(meta.num_row_groups)]
-        clips = self._files.open(clips_path, "clips")[0]
+        sizes = FILES.row_groups(frames_path, "frames")
         group = 0
-        for clip_group in range(clips.num_row_groups):
-            row = self._files.read(clips_path, "clips", clip_group, ["clip", "n_frames"])
+        for clip_group in range(len(FILES.row_groups(clips_path, "clips"))):
+            row = FILES.read(clips_path, "clips", clip_group, ["clip", "n_frames"])
             name, n = row["clip"][0].as_py(), row["n_frames"][0].as_py()
             starts = [0]
             first = group
@@ -160,14 +155,13 @@ class ShardReader:
     def _read_clip(self, name: str) -> ClipInfo:
         place = self._place(name)
         columns = [c for c in CLIPS.names if c not in _POINT_COLUMNS]
-        row = self._files.read(place.clips_path, "clips", place.clip_group, columns)
+        row = FILES.read(place.clips_path, "clips", place.clip_group, columns)
         return _clip_info(row)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_places": self._places}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._files = _FileCache()
         self._clips = OrderedDict()
         self._places = state["_places"]
 
@@ -209,115 +203,8 @@ def _other(frames_path: Path) -> Path:
     return frames_path.with_name("clips-" + frames_path.name.removeprefix("frames-"))
 
 
-class _FileCache:
-    """Open Parquet files of this process, few at a time."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._open: OrderedDict[Path, tuple[pq.ParquetFile, int]] = OrderedDict()
-
-    def open(self, path: Path, table: str) -> tuple[pq.ParquetFile, int]:
-        """The file and the version of its schema."""
-        if os.getpid() != self._pid:
-            self._open, self._pid = OrderedDict(), os.getpid()
-        if path not in self._open:
-            self._open[path] = self._opened(path, table)
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1][0].close()
-        self._open.move_to_end(path)
-        return self._open[path]
-
-    def read(
-        self, path: Path, table: str, group: int, columns: list[str] | None = None
-    ) -> pa.Table:
-        """One row group with today's columns."""
-        file, version = self.open(path, table)
-        current = version == SCHEMA_VERSION
-        try:
-            data = file.read_row_group(group, columns=columns if current else None)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
-        return data if current else migrate(data, table, version)
-
-    @staticmethod
-    def _opened(path: Path, table: str) -> tuple[pq.ParquetFile, int]:
-        try:
-            file = pq.ParquetFile(path, page_checksum_verification=True)
-        except FileNotFoundError as error:
-            raise ShardError(f"there is no shard file {path}") from error
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(path, error) from error
-        return file, check_version(file.schema_arrow, table, path)
-
-
-def _damaged(path: Path, error: Exception) -> ShardError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return ShardError(
-        f"{path} is truncated or damaged ({first}): delete it and assemble again",
-        reason=Reason.UNREADABLE,
-    )
-
-
 def _values(table: pa.Table, column: str, row: int) -> Any:
     return table[column][row].values.to_numpy(zero_copy_only=False)
-
-
-def _frame_record(table: pa.Table, row: int) -> FrameRecord:
-    def scalar(name: str) -> Any:
-        return table[name][row].as_py()
-
-    clip, frame = scalar("clip"), scalar("frame")
-    intrinsics, pose = _values(table, "intrinsics", row), _values(table, "cam_from_world", row)
-    if len(intrinsics) != 4 or len(pose) != 12:
-        raise ShardError(f"frame {frame} of clip {clip} has a camera of the wrong length")
-    if not (np.isfinite(intrinsics).all() and np.isfinite(pose).all()):
-        raise ShardError(
-            f"frame {frame} of clip {clip} has a pose or intrinsics that are not finite: "
-            "assemble the clip again",
-            reason=Reason.NOT_FINITE,
-        )
-    return FrameRecord(
-        clip=clip,
-        frame=frame,
-        time_s=scalar("time_s"),
-        image=scalar("image"),
-        width=scalar("width"),
-        height=scalar("height"),
-        intrinsics=intrinsics_matrix(intrinsics),
-        cam_from_world=pose.reshape(3, 4),
-        key=scalar("key"),
-        sharpness=scalar("sharpness"),
-        anchors=_anchors(table, row, f"frame {frame} of clip {clip}"),
-        mask=scalar("mask") if "mask" in table.column_names else None,
-    )
-
-
-def _anchors(table: pa.Table, row: int, what: str) -> Anchors:
-    anchors = Anchors(
-        _values(table, "anchor_xy", row),
-        _values(table, "anchor_depth", row),
-        _values(table, "anchor_point", row),
-        _values(table, "anchor_error_px", row),
-        _values(table, "anchor_track", row),
-        _values(table, "anchor_angle_deg", row),
-    )
-    n = len(anchors)
-    lengths = {
-        len(anchors.point),
-        len(anchors.error_px),
-        len(anchors.track),
-        len(anchors.angle_deg),
-    }
-    if lengths != {n} or len(anchors.xy) != 2 * n:
-        raise ShardError(f"{what}: its anchor columns have different lengths")
-    return Anchors(
-        anchors.xy.reshape(-1, 2),
-        anchors.depth,
-        anchors.point,
-        anchors.error_px,
-        anchors.track,
-        anchors.angle_deg,
-    )
 
 
 def _clip_info(row: pa.Table) -> ClipInfo:
