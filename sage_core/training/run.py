@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import SageError, TrainingError
+from sage_core.losses import AnchorQuality
 from sage_core.models import GeometricModel, save_model
 from sage_core.training.board import check_tensorboard
 from sage_core.training.cost import pass_flops, peak_flops
@@ -33,6 +34,7 @@ from sage_core.training.renders import picture
 from sage_core.training.routine import Routine
 from sage_core.training.samples import (
     LabelledSample,
+    SampleRules,
     VideoSample,
     VideoSamples,
     labelled_sample,
@@ -174,6 +176,7 @@ def _samples(
     settings: TrainSettings, ready: Prepared
 ) -> tuple[VideoSamples, Callable[[SampleId], Sample]]:
     adapt = settings.adapt
+    order = sample_order(adapt, len(settings.datasets), settings.seed)
     videos = VideoSamples(
         settings.datasets,
         adapt.sampling,
@@ -181,6 +184,7 @@ def _samples(
         seed=settings.seed,
         shuffle_views=adapt.shuffle_views,
         most_views=adapt.views.max,
+        rules=_rules(adapt, order),
     )
     views = labelled_source(adapt, ready.image_px, settings.seed)
 
@@ -190,6 +194,19 @@ def _samples(
         return labelled_sample(views(one), ready.size_rule)
 
     return videos, sample
+
+
+def _rules(adapt: AdaptConfig, order: SampleOrder) -> SampleRules:
+    loss = adapt.loss
+    steps = adapt.steps or order.steps(adapt.epochs)
+    quality = AnchorQuality(loss.quality_error_px, loss.quality_track, loss.quality_angle_deg)
+    return SampleRules(
+        per_epoch=order.per_epoch,
+        samples=order.counts(steps)[Kind.VIDEO],
+        curriculum=adapt.curriculum,
+        quality=quality if loss.anchor_weights == "quality" else None,
+        masks=loss.masks,
+    )
 
 
 def _publish(settings: TrainSettings, trainer: Trainer[Sample], model: GeometricModel) -> None:

@@ -25,6 +25,9 @@ class DataSet(Section):
 
     name: str = setting("videos", "What messages call it.")
     parts: tuple[ShardPart, ...] = setting((), "Its shards.")
+    weight: float = setting(
+        1.0, "Its share of the video samples, in proportion to the other data sets' weights.", gt=0
+    )
 
 
 class TrainSettings(Section):
