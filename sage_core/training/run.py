@@ -7,9 +7,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
-import cv2
 import torch
-from safetensors import SafetensorError
 
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
@@ -258,14 +256,23 @@ def _failure_written(settings: TrainSettings, ranks: Ranks) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
-    except (SageError, RuntimeError, OSError, MemoryError, SafetensorError, cv2.error) as error:
-        known = named(error, settings)
-        if known is None:
-            raise
+    except Exception as error:
+        known = named(error, settings) or _unknown(error)
         data = {"status": "failed", "reason": known.reason.value, "message": str(known)}
         with suppress(OSError):
             write_json(path, {**data, "retryable": known.retryable})
+        if known.reason is Reason.INTERNAL_ERROR:
+            raise  # with its traceback, for the log
         raise known from error
+
+
+def _unknown(error: Exception) -> SageError:
+    first = (str(error).splitlines() or [""])[0]
+    return TrainingError(
+        f"training met an error that it does not know, {type(error).__name__}: {first}. Please report it "
+        "with the traceback at the end of the run folder's log.txt",
+        reason=Reason.INTERNAL_ERROR,
+    )
 
 
 @contextmanager

@@ -187,7 +187,10 @@ class VideoSamples:
     ) -> None:
         """Open the shards and find the clips that yield samples of ``most_views`` context views."""
         if not datasets:
-            raise TrainingError("no shards were given, so there is nothing to train on")
+            raise TrainingError(
+                "no shards were given, so there is nothing to train on: name some under datasets, or run "
+                "`sage assemble` first"
+            )
         self._readers: list[ShardReader] = []
         most = _with_context(sampling, most_views or sampling.n_context)
         self._clips = [self._opened(data, most) for data in datasets]
@@ -243,6 +246,10 @@ class VideoSamples:
     def _opened(self, data: DataSet, sampling: SamplingConfig) -> list[tuple[int, str]]:
         """The clips of a data set that yield trajectories, each with its reader's number."""
         found = []
+        if not data.parts:
+            raise TrainingError(
+                f"the data set {data.name} names no shards: give it parts, or take it out of datasets"
+            )
         for part in data.parts:
             reader = ShardReader([part.path])
             wanted = reader.names if part.clips is None else sorted(part.clips)
