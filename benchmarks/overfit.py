@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 
@@ -173,13 +174,16 @@ def plot(lines, path):
 
 def main(argv=None):
     options = parser(__doc__)
-    options.add_argument("--steps", type=int, default=160, help="of each run (160)")
+    options.add_argument("--steps", type=int, default=200, help="of each run (200)")
     options.add_argument("--every", type=int, default=20, help="steps between measurements (20)")
     options.add_argument("--lr", type=float, default=3e-4, help="peak learning rate (3e-4)")
     options.add_argument("--seed", type=int, default=7, help="of the room (7)")
     options.add_argument("--plot", type=Path, metavar="FILE", help="also draw the curves here")
     options.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     arguments = options.parse_args(argv)
+    # Pictures this small: more threads would only wait for each other.
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         room = RoomClip(arguments.seed)
