@@ -1,8 +1,8 @@
 """One room, adapted on until it is known by heart: by anchors alone, by rendering alone, by both.
 
 The room becomes a true shard, the trainer draws from it as from any other, and the error is taken against the
-room's exact geometry. A curve for each run: the error of all pixels' points (each side at mean distance 1), and
-the PSNR of views that the model did not see, rendered from its points through the true cameras.
+room's exact geometry. A curve for each run: the error of all pixels' points (each side at mean distance 1),
+and the PSNR of views that the model did not see, rendered from its points through the true cameras.
 """
 
 from __future__ import annotations
@@ -120,13 +120,14 @@ def curves(name, loss, shard, room, folder, steps, every, lr) -> Iterator[dict]:
     )
     settings.folder.mkdir(parents=True)
     ranks = Ranks(0, 1, 0, torch.device("cpu"))
-    parts, routine = build(settings, ranks)
-    truth = Truth(room, shard, parts.model.config.image_size, adapt.sampling)
-    trainer = Trainer(parts, routine, settings.folder, ranks)
-    yield {"run": name, "step": 0, **truth.measure(parts.model)}
+    built = build(settings, ranks)
+    truth = Truth(room, shard, built.prepared.image_px, adapt.sampling)
+    trainer = Trainer(built.parts, built.routine, settings.folder, ranks)
+    model = built.prepared.model
+    yield {"run": name, "step": 0, **truth.measure(model)}
     for step in range(every, steps + 1, every):
         trainer.run(until=step)
-        yield {"run": name, "step": step, **truth.measure(parts.model)}
+        yield {"run": name, "step": step, **truth.measure(model)}
 
 
 def summary(lines):

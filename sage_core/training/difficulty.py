@@ -20,7 +20,7 @@ from sage_core.losses import anchor_loss
 from sage_core.models import load_model
 from sage_core.training.files import write_text
 from sage_core.training.order import Kind, SampleId
-from sage_core.training.run import image_size
+from sage_core.training.preparation import image_size
 from sage_core.training.samples import VideoSample, VideoSamples
 from sage_core.training.settings import DataSet, ShardPart, TrainSettings
 from sage_core.types import Reason

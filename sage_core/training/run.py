@@ -11,13 +11,13 @@ import torch
 
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
-from sage_core.errors import SageError, TrainingError
+from sage_core.errors import TrainingError
 from sage_core.losses import AnchorQuality
 from sage_core.models import GeometricModel, save_model
 from sage_core.training.board import check_tensorboard
 from sage_core.training.cost import pass_flops, peak_flops
 from sage_core.training.engine import Ending, Trainer
-from sage_core.training.failures import named
+from sage_core.training.failures import named, unknown
 from sage_core.training.files import read_json, write_json
 from sage_core.training.journal import loss_figures, read_metrics, write_losses
 from sage_core.training.labelled import labelled_source
@@ -257,22 +257,13 @@ def _failure_written(settings: TrainSettings, ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = named(error, settings) or _unknown(error)
+        known = named(error, settings) or unknown(error)
         data = {"status": "failed", "reason": known.reason.value, "message": str(known)}
         with suppress(OSError):
             write_json(path, {**data, "retryable": known.retryable})
         if known.reason is Reason.INTERNAL_ERROR:
             raise  # with its traceback, for the log
         raise known from error
-
-
-def _unknown(error: Exception) -> SageError:
-    first = (str(error).splitlines() or [""])[0]
-    return TrainingError(
-        f"training met an error that it does not know, {type(error).__name__}: {first}. Please report it "
-        "with the traceback at the end of the run folder's log.txt",
-        reason=Reason.INTERNAL_ERROR,
-    )
 
 
 @contextmanager

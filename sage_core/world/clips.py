@@ -54,7 +54,7 @@ class RoomClip:
         K = np.broadcast_to(pinhole(60, self.height, self.width), (self.frames, 3, 3))
         images, depths = render_views(scene, poses, K, self.height, self.width, smooth_edges=False)
         scaled = np.concatenate([poses[..., :3], poses[..., 3:] / self.unit_m], -1)
-        return images, depths / self.unit_m, scaled, K
+        return images, np.asarray(depths / self.unit_m, np.float64), scaled, K
 
     def records(self) -> tuple[ClipInfo, list[FrameRecord], PointCloud]:
         """The clip as :class:`ShardWriter` takes it."""
