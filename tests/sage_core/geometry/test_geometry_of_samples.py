@@ -1,4 +1,4 @@
-"""From a clip's frames to a training sample: whatever cameras, sizes and units, a point stays on its pixel."""
+"""From a clip's frames to a training sample: under any cameras, sizes, units a point stays on its pixel."""
 
 import cv2
 import numpy as np
