@@ -20,7 +20,7 @@ from sage_core.losses import anchor_loss
 from sage_core.models import load_model
 from sage_core.training.files import write_text
 from sage_core.training.order import Kind, SampleId
-from sage_core.training.preparation import image_size
+from sage_core.training.preparation import image_size, size_rule
 from sage_core.training.samples import VideoSample, VideoSamples
 from sage_core.training.settings import DataSet, ShardPart, TrainSettings
 from sage_core.types import Reason
@@ -36,7 +36,7 @@ def difficulties(settings: TrainSettings, samples: int = 4) -> dict[str, float]:
     """
     adapt = settings.adapt
     model = load_model(adapt.base)
-    size = image_size(adapt, model)
+    size = size_rule(adapt, model, image_size(adapt, model))
     found: dict[str, list[float]] = {}
     for part in _single_clips(settings):
         one = DataSet(name=str(part.clips), parts=(part,))
