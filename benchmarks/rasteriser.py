@@ -91,7 +91,9 @@ def main(argv: list[str] | None = None) -> None:
         for threads in sorted({1, largest})
     ]
     sizes = [
-        Contestant("numba", partial(render, backend="cpu"), repeated(scene, factor), largest)
+        Contestant(
+            "numba", partial(render, backend="cpu"), repeated(scene, factor), largest
+        )
         for factor in (2, 4)
     ]
     contestants = [*torchs, *ours, *sizes, *_on_gpu(scene)]
@@ -117,8 +119,7 @@ def _publish(
             "forward + backward ms": 1e3 * one.median(1),
             "fastest round ms": 1e3 * min(line[1] for line in one.rounds),
             "CPU ms": 1e3 * one.median(2),
-            "times torch": None
-            if len(one.scene.gaussians[0]) > len(ours.scene.gaussians[0])
+            "times torch": None if len(one.scene.gaussians[0]) > len(ours.scene.gaussians[0])
             else one.faster_than(fastest),
         }
         for one in contestants
@@ -177,9 +178,7 @@ def repeated(scene: Scene, factor: int) -> Scene:
         tensor.repeat(factor, *[1] * (tensor.ndim - 1)) for tensor in scene.gaussians
     )
     opacities = 1 - (1 - opacities) ** (1 / factor)
-    return Scene(
-        (means, scales, quats, opacities, colours), scene.cameras, scene.intrinsics, scene.side
-    )
+    return Scene((means, scales, quats, opacities, colours), scene.cameras, scene.intrinsics, scene.side)
 
 
 def _pose(place: float) -> Tensor:
