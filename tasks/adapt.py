@@ -8,10 +8,12 @@ killed goes on from its newest checkpoint, a finished one is only judged.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +26,7 @@ from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
 from sage_core.sandbox import Limits, call
-from sage_core.training import DataSet, Launched, ShardPart, TrainSettings, launch
+from sage_core.training import Launched, MinedClip, TrainSettings, launch, mixed, read_difficulty
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
 from tasks._plan import assembled_clips
 from tasks._unit import Outcome, brief, judge
@@ -44,13 +46,15 @@ class RunInputs:
         item: id of the run: "r" and sixteen hex digits.
         snapshot: id of the frozen list of shards, or empty where there are none.
         parts: the shards' frames files, relative to the workspace, with the clips drawn from.
-        hash: over shards, clips and base weights.
+        hash: over shards, clips, base weights and difficulties.
+        origins: what ``adapt.mixing.sources`` tells clips by: video and source, by clip.
     """
 
     item: str
     snapshot: str
     parts: dict[str, list[str]]
     hash: str
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
@@ -58,21 +62,28 @@ def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
 
     Raises:
         CheckpointError: the base weights are not there.
+        ConfigError: the file of difficulties is not there.
     """
     parts: dict[str, list[str]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     shards: dict[str, Artifact] = {}
     for clip in assembled_clips(ws):
         event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
         if event is None or config.adapt.holds_out(clip, event.parent or clip, event.source):
             continue
         parts.setdefault(event.artifacts["frames"].path, []).append(clip)
+        origins[clip] = (event.parent or clip, event.source)
         shards |= {
             event.artifacts[name].path: event.artifacts[name] for name in ("frames", "clips")
         }
     query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
     snapshot = ws.catalog.snapshot(list(shards.values()), query).id if shards else ""
-    inputs = _hash(snapshot, sha256_of(weights_path(config.adapt.base)))
-    return RunInputs("r" + _hash(inputs, config.stage_hash(Stage.ADAPT)), snapshot, parts, inputs)
+    contents = [sha256_of(weights_path(config.adapt.base))]
+    if config.adapt.mixing.difficulty is not None:
+        contents.append(json.dumps(read_difficulty(Path(config.adapt.mixing.difficulty))))
+    inputs = _hash(snapshot, *contents)
+    item = "r" + _hash(inputs, config.stage_hash(Stage.ADAPT))
+    return RunInputs(item, snapshot, parts, inputs, origins)
 
 
 @task(name="adapt", task_run_name="adapt {inputs.item}", cache_policy=NO_CACHE)
@@ -89,14 +100,19 @@ def adapt_model(
 
 
 def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> TrainSettings:
-    """The trainer's settings for these inputs in this workspace."""
-    parts = tuple(
-        ShardPart(path=str(ws.store.path(path)), clips=tuple(clips))
-        for path, clips in sorted(inputs.parts.items())
-    )
+    """The trainer's settings for these inputs in this workspace.
+
+    Raises:
+        ConfigError: ``adapt.mixing`` does not fit the clips.
+    """
+    clips = [
+        MinedClip(clip, str(ws.store.path(path)), inputs.origins.get(clip, ()))
+        for path, members in inputs.parts.items()
+        for clip in members
+    ]
     return TrainSettings(
         adapt=config.adapt,
-        datasets=(DataSet(parts=parts),) if parts else (),
+        datasets=mixed(clips, config.adapt.mixing),
         out=str(ws.store.path(f"runs/{inputs.item}")),
         seed=config.run.seed,
         inputs=inputs.hash,

@@ -240,6 +240,12 @@ class AdaptConfig(EngineConfig):
                 f"optimizer.micro_batch {self.optimizer.micro_batch} times sampling.n_context "
                 f"{self.sampling.n_context}"
             )
-        if not self.loss.anchor_weight and not self.loss.rendering_weight:
+        loss = self.loss
+        if not (loss.anchor_weight or loss.rendering_weight or loss.reprojection_weight):
             raise ValueError("loss.anchor_weight and loss.rendering_weight are both 0")
+        if loss.references > self.sampling.n_context:
+            raise ValueError(
+                f"loss.references {loss.references} are more than the views of a sample, "
+                f"sampling.n_context {self.sampling.n_context}"
+            )
         return self

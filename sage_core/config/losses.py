@@ -50,8 +50,8 @@ class LossOptions(Section):
     )
     reprojection_into: Literal["own", "all"] = setting(
         "all",
-        "SfM cameras that predicted points are projected into: that of their own view, or those of all context "
-        "views.",
+        "SfM cameras that predicted points are projected into: that of their own view, or those of all "
+        "context views.",
     )
     reprojection_clip: float = setting(
         0.1, "Distance, in focal lengths, at which a reprojection error is cut.", gt=0, le=100

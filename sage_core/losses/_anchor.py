@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from sage_core.errors import ConfigError
+from sage_core.geometry import batched
 from sage_core.losses._confidence import confident_loss
 from sage_core.losses._robust import RobustKernel, robust
 from sage_core.losses._scale import mean_distance
@@ -34,6 +35,19 @@ class SparseAnchors:
     """[B, V, A, 3] in the camera frame of view 0, in the reconstruction's unit."""
     weight: Tensor
     """[B, V, A] >= 0; 0 marks padding. What an anchor's term counts; it does not weigh the scales z."""
+
+    def to(self, device: torch.device) -> SparseAnchors:
+        """The anchors on a device."""
+        return SparseAnchors(self.xy.to(device), self.points.to(device), self.weight.to(device))
+
+    def select(self, views: list[int]) -> SparseAnchors:
+        """Those of these views, in this order."""
+        return SparseAnchors(self.xy[:, views], self.points[:, views], self.weight[:, views])
+
+    def moved(self, other_from_reference: Tensor) -> SparseAnchors:
+        """The points in another camera frame, given by the pose [3, 4] or [B, 3, 4]."""
+        pose = other_from_reference[..., None, :, :]
+        return SparseAnchors(self.xy, batched.transform(pose, self.points), self.weight)
 
     def inside(self, height: int, width: int) -> Tensor:
         """Mark, bool [B, V, A], the anchors that are no padding and fall into the image."""

@@ -50,7 +50,7 @@ FRAMES: pa.Schema = _versioned(
 )
 
 MASK = pa.field("mask", pa.binary())
-"""A further column of ``frames``, null or absent where nothing is masked; shards with and without it are read."""
+"""A further column of ``frames``, null where nothing is masked; shards with and without it are read."""
 
 TRAJECTORY = pa.struct(
     [

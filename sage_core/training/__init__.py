@@ -4,6 +4,16 @@ Light to import; what needs torch lies in the submodules.
 """
 
 from sage_core.training.launch import Launched, launch
+from sage_core.training.mixing import MinedClip, mixed, read_difficulty
 from sage_core.training.settings import DataSet, ShardPart, TrainSettings
 
-__all__ = ["DataSet", "Launched", "ShardPart", "TrainSettings", "launch"]
+__all__ = [
+    "DataSet",
+    "Launched",
+    "MinedClip",
+    "ShardPart",
+    "TrainSettings",
+    "launch",
+    "mixed",
+    "read_difficulty",
+]

@@ -29,6 +29,15 @@ def named(error: BaseException, settings: TrainSettings) -> SageError | None:
     return None
 
 
+def unknown(error: BaseException) -> SageError:
+    """An error of no known kind, as one line that says where the rest is."""
+    return TrainingError(
+        f"training met an error that it does not know, {type(error).__name__}: {_first_line(error)}. Please "
+        "report it with the traceback at the end of the run folder's log.txt",
+        reason=Reason.INTERNAL_ERROR,
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device's or the machine's memory did not suffice; allocators say so in many ways."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -10,27 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.config.adapt import AdaptConfig
-from sage_core.errors import ConfigError
-from sage_core.losses import (
-    RenderedViews,
-    RenderingOptions,
-    RenderingTerms,
-    anchor_loss,
-    anchor_scales,
-    load_perceptual,
-    rendering_loss,
-    teacher_loss,
-)
+from sage_core.losses import anchor_loss, reprojection_loss, teacher_loss
 from sage_core.models import Gaussians, GeometryOutput
-from sage_core.splatting import RasterConstants, missing_backend
 from sage_core.training.precision import half, trunk_autocast
+from sage_core.training.rendering import SampleRendering
 from sage_core.training.samples import LabelledSample, VideoSample
 from sage_core.training.supervision import PARTS, Supervision, by_pointmaps
 
 TERMS = (
-    *("anchor", "photometric", "scale_penalty", "perceptual", "labelled", "teacher", "total"),
+    "anchor",
+    "reprojection",
+    "photometric",
+    "scale_penalty",
+    "perceptual",
+    "labelled",
+    "labelled_rendering",
+    "teacher",
+    "total",
     *PARTS,
 )
+Terms = dict[str, Tensor]
 
 
 class Objective:
@@ -50,17 +49,8 @@ class Objective:
         self._teacher = adapt.teacher
         self._half = half(adapt, device)
         self._renders = adapt.loss.rendering_weight > 0
-        self._options = RenderingOptions(
-            form=adapt.loss.photometric,
-            gradient=adapt.loss.gaussian_gradient,
-            constants=RasterConstants(**adapt.rendering.model_dump()),
-        )
+        self._rendering = SampleRendering(adapt, device)
         self._head_trains = "gaussian_head" not in adapt.frozen
-        self._perceptual = None
-        if self._renders:
-            _check_renderer(device, self._options.constants)
-            network = load_perceptual(adapt.loss.perceptual, adapt.loss.perceptual_weights)
-            self._perceptual = network.to(device) if network is not None else None
 
     def __call__(
         self, forward: nn.Module, samples: Sequence[VideoSample | LabelledSample]
@@ -69,10 +59,11 @@ class Objective:
         samples = [sample.to(device) for sample in samples]
         images = torch.stack([sample.images[: sample.context] for sample in samples])
         with trunk_autocast(device, self._half):
-            output = forward(images)
+            references = self._loss.references
+            output = forward(images) if references == 1 else forward(images, references=references)
         losses, terms = [], []
         for item, sample in enumerate(samples):
-            one = _item(output, item)
+            one = _rows(output, item * references, references)
             found = (
                 self._video(one, sample)
                 if isinstance(sample, VideoSample)
@@ -84,24 +75,51 @@ class Objective:
             terms.append({**figures, "total": float(total.detach())})
         return torch.stack(losses).mean(), terms
 
-    def _video(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+    def _video(self, output: GeometryOutput, sample: VideoSample) -> Terms:
+        """Each term's mean over the references, in whose frames the rows of the output are."""
+        found: dict[str, list[Tensor]] = {}
+        for row in range(self._loss.references):
+            terms = self._seen_from(_rows(output, row), sample.seen_from(row))
+            for name, value in terms.items():
+                found.setdefault(name, []).append(value)
+        return {name: torch.stack(values).mean() for name, values in found.items()}
+
+    def _seen_from(self, output: GeometryOutput, sample: VideoSample) -> Terms:
         terms = self._consistency(output, sample)
         if not sample.anchors.weight.any():
             return terms
         if self._loss.anchor_weight:
-            terms["anchor"] = anchor_loss(
-                output.points,
-                output.conf,
-                sample.anchors,
-                conf_kind=output.conf_kind,
-                alpha=self._loss.alpha,
-                sampling=self._loss.anchor_sampling,
-                reduction=self._loss.anchor_reduction,
-                trained_scale=self._loss.trained_scale,
-            )[0]
-        return {**terms, **self._rendering(output, sample)} if self._renders else terms
+            terms["anchor"] = self._anchors(output, sample)
+        if self._loss.reprojection_weight:
+            terms["reprojection"] = self._reprojection(output, sample)
+        return {**terms, **self._renderings(output, sample)} if self._renders else terms
 
-    def _consistency(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
+    def _anchors(self, output: GeometryOutput, sample: VideoSample) -> Tensor:
+        return anchor_loss(
+            output.points,
+            output.conf,
+            sample.anchors,
+            conf_kind=output.conf_kind,
+            alpha=self._loss.alpha,
+            sampling=self._loss.anchor_sampling,
+            reduction=self._loss.anchor_reduction,
+            trained_scale=self._loss.trained_scale,
+            kernel=self._loss.robust,
+            kernel_scale=self._loss.robust_scale,
+        )[0]
+
+    def _reprojection(self, output: GeometryOutput, sample: VideoSample) -> Tensor:
+        return reprojection_loss(
+            output.points,
+            sample.anchors,
+            sample.cam_from_reference[None, : sample.context],
+            into=self._loss.reprojection_into,
+            clip=self._loss.reprojection_clip,
+            sampling=self._loss.anchor_sampling,
+            trained_scale=self._loss.trained_scale,
+        )[0]
+
+    def _consistency(self, output: GeometryOutput, sample: VideoSample) -> Terms:
         taught = sample.taught
         if taught is None:
             return {}
@@ -123,44 +141,26 @@ class Objective:
             return None
         first = sample.context if len(sample.images) > sample.context else 0
         chosen = list(range(first, len(sample.images) if first else 1))
-        rendered = self._rendered(output, sample, chosen).rendered[0]
+        rendered = self._rendering.of_video(output, sample, chosen).rendered[0]
         return sample.images[chosen], rendered.clamp(0, 1)
 
-    def _rendering(self, output: GeometryOutput, sample: VideoSample) -> dict[str, Tensor]:
-        rendering = self._rendered(output, sample, self._chosen_views(sample))
+    def _renderings(self, output: GeometryOutput, sample: VideoSample) -> Terms:
+        chosen = self._rendering.chosen_views(sample)
+        rendering = self._rendering.of_video(output, sample, chosen)
         terms = {
             "photometric": rendering.photometric[0],
             "scale_penalty": rendering.scale_penalty[0],
         }
-        return terms | ({"perceptual": rendering.perceptual[0]} if self._perceptual else {})
+        found = self._rendering.perceptual is not None
+        return terms | ({"perceptual": rendering.perceptual[0]} if found else {})
 
-    def _rendered(
-        self, output: GeometryOutput, sample: VideoSample, chosen: list[int]
-    ) -> RenderingTerms:
-        scale, true_scale = anchor_scales(output.points, sample.anchors, self._loss.anchor_sampling)
-        views = _rendered_views(sample, chosen, true_scale)
-        points, gaussians = _finite(output)
-        context = sample.images[None, : sample.context]
-        return rendering_loss(
-            points,
-            gaussians,
-            context,
-            scale if self._loss.trained_scale else scale.detach(),
-            views,
-            self._options,
-            self._perceptual,
-        )
+    def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> Terms:
+        terms = self._own_loss(output, sample, self._loss)
+        if self._loss.labelled_rendering and self._renders:
+            terms["labelled_rendering"] = self._rendering.of_labelled(output, sample)
+        return terms
 
-    def _chosen_views(self, sample: VideoSample) -> list[int]:
-        """The context views that are rendered, those that the sample's draw put first, and the targets."""
-        wanted = self._loss.rendered_context
-        context = sample.context if wanted is None else min(wanted, sample.context)
-        return [*sample.render_order[:context], *range(sample.context, len(sample.images))]
-
-    def _labelled(self, output: GeometryOutput, sample: LabelledSample) -> dict[str, Tensor]:
-        return self._own_loss(output, sample, self._loss)
-
-    def _tie(self, output: GeometryOutput, found: dict[str, Tensor]) -> Tensor:
+    def _tie(self, output: GeometryOutput, found: Terms) -> Tensor:
         """Nothing, but it depends on what trains and the terms leave out: all, without anchors; Gaussians;
         heads whose answer the loss of this kind of sample does not look at.
         """
@@ -170,37 +170,24 @@ class Objective:
             parts += vars(output.gaussians).values()
         return sum((0.0 * part.sum() for part in parts), torch.zeros(()))
 
-    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
+    def _weighted(self, terms: Terms) -> Tensor:
         rendering = self._loss.rendering_weight
         weights = {
             "anchor": self._loss.anchor_weight,
+            "reprojection": self._loss.reprojection_weight,
             "photometric": rendering,
             "scale_penalty": rendering,
             "perceptual": rendering * self._loss.perceptual_weight,
             "labelled": self._loss.labelled_weight,
+            "labelled_rendering": rendering * self._loss.labelled_weight,
             "teacher": self._teacher.weight,
         }
         counted = {name: value for name, value in terms.items() if name not in PARTS}
         return sum((weights[name] * value for name, value in counted.items()), torch.zeros(()))
 
 
-def _rendered_views(sample: VideoSample, chosen: list[int], true_scale: Tensor) -> RenderedViews:
-    return RenderedViews(
-        sample.images[None, chosen],
-        sample.cam_from_reference[None, chosen],
-        sample.intrinsics[None, chosen],
-        true_scale,
-    )
-
-
-def _check_renderer(device: torch.device, constants: RasterConstants) -> None:
-    problem = missing_backend("gsplat" if device.type == "cuda" else "cpu", constants)
-    if problem:
-        raise ConfigError(f"{problem}, or train without rendering: adapt.loss.rendering_weight=0")
-
-
-def _item(output: GeometryOutput, item: int) -> GeometryOutput:
-    one = slice(item, item + 1)
+def _rows(output: GeometryOutput, first: int, count: int = 1) -> GeometryOutput:
+    one = slice(first, first + count)
     fields: dict[str, Any] = {k: v[one] for k, v in vars(output).items() if isinstance(v, Tensor)}
     if output.gaussians is not None:
         splats = vars(output.gaussians).values()
@@ -208,16 +195,3 @@ def _item(output: GeometryOutput, item: int) -> GeometryOutput:
     if output.native is not None:
         fields["native"] = {name: part[one] for name, part in output.native.items()}
     return replace(output, **fields)
-
-
-def _finite(output: GeometryOutput) -> tuple[Tensor, Gaussians]:
-    """Points and Gaussians of which those with a point that is not finite are invisible."""
-    if output.gaussians is None:
-        raise ConfigError(
-            "this model predicts no Gaussians to render: set adapt.loss.rendering_weight=0"
-        )
-    finite = output.points.isfinite().all(-1)
-    points = output.points.where(finite[..., None], 0.0)
-    return points, replace(
-        output.gaussians, opacities=output.gaussians.opacities.where(finite, 0.0)
-    )

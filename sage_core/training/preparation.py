@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
-from sage_core.models import GeometricModel
+from sage_core.models import GeometricModel, MVDust3r
 from sage_core.models.lora import add_lora, merge_lora
 from sage_core.training.compiling import compile_blocks
 from sage_core.training.cost import pass_flops
@@ -76,8 +76,12 @@ def adapted(model: GeometricModel, adapt: AdaptConfig, seed: int) -> GeometricMo
     """The model with frozen what stays as it is and adapters where asked for, in training mode.
 
     Raises:
-        ConfigError: a group that the model does not have.
+        ConfigError: a group that the model does not have, or references where it has but one.
     """
+    if adapt.loss.references > 1 and not isinstance(model, MVDust3r):
+        raise ConfigError(
+            f"adapt.loss.references={adapt.loss.references}, but only MV-DUSt3R has several: set it to 1"
+        )
     model.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
     add_lora(model, adapt.lora, seed)
     names = [name for name, _ in model.named_parameters()]

@@ -7,18 +7,17 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import torch
-from safetensors import SafetensorError
 
 from sage_core import __version__
 from sage_core.config.adapt import AdaptConfig
-from sage_core.errors import SageError, TrainingError
+from sage_core.errors import TrainingError
+from sage_core.losses import AnchorQuality
 from sage_core.models import GeometricModel, load_model, save_model
 from sage_core.training.board import check_tensorboard
 from sage_core.training.cost import peak_flops
 from sage_core.training.engine import Ending, Trainer
-from sage_core.training.failures import named
+from sage_core.training.failures import named, unknown
 from sage_core.training.files import read_json, write_json
 from sage_core.training.journal import loss_figures, read_metrics, write_losses
 from sage_core.training.labelled import labelled_source
@@ -33,6 +32,7 @@ from sage_core.training.renders import picture
 from sage_core.training.routine import Routine
 from sage_core.training.samples import (
     LabelledSample,
+    SampleRules,
     VideoSample,
     VideoSamples,
     labelled_sample,
@@ -164,6 +164,7 @@ def _samples(
     settings: TrainSettings, ready: Prepared
 ) -> tuple[VideoSamples, Callable[[SampleId], Sample]]:
     adapt = settings.adapt
+    order = sample_order(adapt, len(settings.datasets), settings.seed)
     videos = VideoSamples(
         settings.datasets,
         adapt.sampling,
@@ -171,6 +172,7 @@ def _samples(
         seed=settings.seed,
         shuffle_views=adapt.shuffle_views,
         most_views=adapt.views.max,
+        rules=_rules(adapt, order),
     )
     views = labelled_source(adapt, ready.image_px, settings.seed)
 
@@ -180,6 +182,19 @@ def _samples(
         return labelled_sample(views(one), ready.size_rule)
 
     return videos, sample
+
+
+def _rules(adapt: AdaptConfig, order: SampleOrder) -> SampleRules:
+    loss = adapt.loss
+    steps = adapt.steps or order.steps(adapt.epochs)
+    quality = AnchorQuality(loss.quality_error_px, loss.quality_track, loss.quality_angle_deg)
+    return SampleRules(
+        per_epoch=order.per_epoch,
+        samples=order.counts(steps)[Kind.VIDEO],
+        curriculum=adapt.curriculum,
+        quality=quality if loss.anchor_weights == "quality" else None,
+        masks=loss.masks,
+    )
 
 
 def _publish(settings: TrainSettings, trainer: Trainer[Sample], model: GeometricModel) -> None:
@@ -231,13 +246,13 @@ def _failure_written(settings: TrainSettings, ranks: Ranks) -> Iterator[None]:
         path.unlink(missing_ok=True)
     try:
         yield
-    except (SageError, RuntimeError, OSError, MemoryError, SafetensorError, cv2.error) as error:
-        known = named(error, settings)
-        if known is None:
-            raise
+    except Exception as error:
+        known = named(error, settings) or unknown(error)
         data = {"status": "failed", "reason": known.reason.value, "message": str(known)}
         with suppress(OSError):
             write_json(path, {**data, "retryable": known.retryable})
+        if known.reason is Reason.INTERNAL_ERROR:
+            raise  # with its traceback, for the log
         raise known from error
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sage_core.config.losses import CurriculumConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import TrainingError
 from sage_core.evaluation.samples import LabelledViews
-from sage_core.geometry import PixelMap, SizeRule, invert, relative, transform, unproject
-from sage_core.losses import SparseAnchors
+from sage_core.geometry import PixelMap, SizeRule, batched, relative
+from sage_core.losses import AnchorQuality, SparseAnchors
 from sage_core.shards import (
-    Anchors,
+    ClipInfo,
     FrameRecord,
     ShardReader,
     Trajectory,
     can_draw,
     draw_trajectory,
 )
+from sage_core.training.anchors import nearest_in_pixel, on_scene, scene_pixels, sparse_anchors
+from sage_core.training.curriculum import sampling_at
+from sage_core.training.mixture import Mixture
 from sage_core.training.order import SampleId
 from sage_core.training.settings import DataSet
 from sage_core.types import Reason
 
-_CLIP_ORDER = 1_000
+_PER_DATA_SET = 15_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class VideoSample:
         anchors: SfM points on the context views, SfM units, as a batch of one. At most one a pixel: the
             one nearest to the camera, which hides the others.
         render_order: the context views in a random order, for who renders only some of them.
+        target_anchors: SfM points on the target views, like ``anchors``.
+        valid: bool [V + T, H, W], pixels that show the static scene; None for all.
     """
 
     name: str
@@ -66,17 +71,43 @@ class VideoSample:
     cam_from_reference: Tensor
     anchors: SparseAnchors
     render_order: tuple[int, ...]
+    target_anchors: SparseAnchors | None = None
+    valid: Tensor | None = None
     taught: Pseudo | None = None
     """What a teacher that saw all views says of the context views."""
 
     def to(self, device: torch.device) -> VideoSample:
         """The sample on a device."""
+        targets = self.target_anchors
         return replace(
             self,
             images=self.images.to(device),
             intrinsics=self.intrinsics.to(device),
             cam_from_reference=self.cam_from_reference.to(device),
-            anchors=SparseAnchors(*(t.to(device) for t in vars(self.anchors).values())),
+            anchors=self.anchors.to(device),
+            target_anchors=targets.to(device) if targets is not None else None,
+            valid=self.valid.to(device) if self.valid is not None else None,
+        )
+
+    def seen_from(self, view: int) -> VideoSample:
+        """The same sample with another context view as reference, in slot 0, and view 0 in its slot."""
+        if view == 0:
+            return self
+        order = list(range(len(self.images)))
+        order[0], order[view] = view, 0
+        rebase = self.cam_from_reference[view]
+        context = self.anchors.select(order[: self.context]).moved(rebase)
+        targets = self.target_anchors
+        return replace(
+            self,
+            images=self.images[order],
+            intrinsics=self.intrinsics[order],
+            cam_from_reference=batched.relative(self.cam_from_reference[order], rebase),
+            anchors=context,
+            target_anchors=targets.moved(rebase) if targets is not None else None,
+            valid=self.valid[order] if self.valid is not None else None,
+            render_order=tuple(order[v] for v in self.render_order),
+            taught=None,  # it stands in the frame of the old reference
         )
 
 
@@ -115,11 +146,29 @@ class LabelledSample:
         return replace(self, **tensors)
 
 
+@dataclass(frozen=True)
+class SampleRules:
+    """What a run asks of its video samples besides :class:`SamplingConfig`; by default the paper's.
+
+    Attributes:
+        per_epoch: video samples of an epoch; 0 for 15,000 of each data set.
+        samples: video samples of the whole run, for the curriculum.
+        curriculum: how the sampling widens as the run goes on.
+        quality: weighs anchors; None for equal weights.
+        masks: whether the shards' masks are heeded.
+    """
+
+    per_epoch: int = 0
+    samples: int = 1
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    quality: AnchorQuality | None = None
+    masks: bool = False
+
+
 class VideoSamples:
     """Draws video samples from data sets of shards; a pure function of seed and sample id.
 
-    An epoch takes as many samples from each data set as from any other, and within a data set as many from
-    each clip: before a clip is drawn again all others have had their turn, in an order of the seed's own.
+    Which data set and clip has its turn is :class:`Mixture`'s to say.
 
     Raises:
         TrainingError: a data set in which no clip yields a trajectory.
@@ -134,14 +183,24 @@ class VideoSamples:
         seed: int,
         shuffle_views: bool,
         most_views: int | None = None,
+        rules: SampleRules = SampleRules(),
     ) -> None:
         """Open the shards and find the clips that yield samples of ``most_views`` context views."""
         if not datasets:
-            raise TrainingError("no shards were given, so there is nothing to train on")
+            raise TrainingError(
+                "no shards were given, so there is nothing to train on: name some under datasets, or run "
+                "`sage assemble` first"
+            )
         self._readers: list[ShardReader] = []
         most = _with_context(sampling, most_views or sampling.n_context)
         self._clips = [self._opened(data, most) for data in datasets]
-        self._sampling, self._size = sampling, size
+        self._mixture = Mixture(
+            tuple(data.weight for data in datasets),
+            tuple(len(names) for names in self._clips),
+            rules.per_epoch or _PER_DATA_SET * len(datasets),
+            seed,
+        )
+        self._sampling, self._size, self._rules = sampling, size, rules
         self._seed, self._shuffle = seed, shuffle_views
         self._local = threading.local()
 
@@ -156,24 +215,41 @@ class VideoSamples:
         Raises:
             ShardError: the frames it needs are damaged.
         """
-        data, turn = sample.index % len(self._clips), sample.index // len(self._clips)
-        clips = self._clips[data]
-        lap, place = divmod(turn, len(clips))
-        turns = _permutation(self._seed, sample.epoch, data, lap, len(clips))
-        shard, name = clips[turns[place]]
+        data, place = self._mixture.at(sample.epoch, sample.index)
+        shard, name = self._clips[data][place]
         reader = self._reader(shard)
         clip = reader.clip(name)
         rng = sample.rng(self._seed)
-        sampling = _with_context(self._sampling, sample.views or self._sampling.n_context)
-        drawn = draw_trajectory(clip, sampling, rng)
+        drawn = self._drawn(clip, sample, rng)
         trajectory = _shuffled(drawn, rng) if self._shuffle else drawn
         frames = reader.frames(clip, trajectory.rows)
         order = rng.permutation(len(trajectory.context)).tolist()
-        return video_sample(frames, len(trajectory.context), self._size, order)
+        return video_sample(
+            frames,
+            len(trajectory.context),
+            self._size,
+            order,
+            quality=self._rules.quality,
+            masks=self._rules.masks,
+        )
+
+    def _drawn(self, clip: ClipInfo, sample: SampleId, rng: np.random.Generator) -> Trajectory:
+        """A trajectory as the curriculum has it now, or as in the end where the clip has none such."""
+        number = sample.epoch * self._mixture.per_epoch + sample.index
+        progress = number / max(1, self._rules.samples)
+        sampling = _with_context(self._sampling, sample.views or self._sampling.n_context)
+        now = sampling_at(sampling, self._rules.curriculum, progress)
+        if now is not sampling and can_draw(clip, now):
+            return draw_trajectory(clip, now, rng)
+        return draw_trajectory(clip, sampling, rng)
 
     def _opened(self, data: DataSet, sampling: SamplingConfig) -> list[tuple[int, str]]:
         """The clips of a data set that yield trajectories, each with its reader's number."""
         found = []
+        if not data.parts:
+            raise TrainingError(
+                f"the data set {data.name} names no shards: give it parts, or take it out of datasets"
+            )
         for part in data.parts:
             reader = ShardReader([part.path])
             wanted = reader.names if part.clips is None else sorted(part.clips)
@@ -203,18 +279,30 @@ def video_sample(
     context: int,
     size: int | SizeRule,
     render_order: Sequence[int] | None = None,
+    *,
+    quality: AnchorQuality | None = None,
+    masks: bool = False,
 ) -> VideoSample:
     """Frames, the first ``context`` of which the model sees, as a sample of images of one size.
 
     That is the size for the first frame's shape, or ``size`` x ``size``. Each picture is resized to cover it
-    and cropped in the middle, so that no shape is squashed; intrinsics and anchors move along.
+    and cropped in the middle, so that no shape is squashed; intrinsics, anchors and masks move along.
+
+    Args:
+        quality: weighs the anchors; None for equal weights.
+        masks: whether the frames' masks keep pixels out of ``valid``, and anchors on them out altogether.
     """
     new = _rule(size).size(frames[0].width, frames[0].height)
     maps = [PixelMap.cover((f.width, f.height), new) for f in frames]
     images = np.stack([m.image(f.pixels()) for m, f in zip(maps, frames, strict=True)])
     intrinsics = [m.intrinsics(f.intrinsics) for m, f in zip(maps, frames, strict=True)]
     from_reference = [relative(f.cam_from_world, frames[0].cam_from_world) for f in frames]
-    seen = [f.anchors.mapped(m) for m, f in zip(maps, frames, strict=True)][:context]
+    valid = [scene_pixels(m, f) for m, f in zip(maps, frames, strict=True)] if masks else None
+    seen = [f.anchors.mapped(m) for m, f in zip(maps, frames, strict=True)]
+    if valid is not None:
+        seen = [on_scene(anchors, mask) for anchors, mask in zip(seen, valid, strict=True)]
+    seen = [nearest_in_pixel(anchors, new[0]) for anchors in seen]
+    sparse = sparse_anchors(seen, intrinsics, from_reference, quality)
     numbers = ",".join(str(frame.frame) for frame in frames)
     return VideoSample(
         name=f"{frames[0].clip}[{numbers}]",
@@ -222,8 +310,10 @@ def video_sample(
         context=context,
         intrinsics=torch.from_numpy(np.stack(intrinsics).astype(np.float32)),
         cam_from_reference=torch.from_numpy(np.stack(from_reference).astype(np.float32)),
-        anchors=_sparse_anchors(seen, intrinsics, from_reference, new[0]),
+        anchors=sparse.select(list(range(context))),
         render_order=tuple(render_order or range(context)),
+        target_anchors=sparse.select(list(range(context, len(frames)))),
+        valid=torch.from_numpy(np.stack(valid)) if valid is not None else None,
     )
 
 
@@ -254,42 +344,9 @@ def _with_context(sampling: SamplingConfig, views: int) -> SamplingConfig:
     return sampling.model_copy(update={"n_context": views})
 
 
-@lru_cache(maxsize=64)
-def _permutation(seed: int, epoch: int, data: int, lap: int, n: int) -> NDArray[np.int64]:
-    rng = np.random.default_rng([seed, _CLIP_ORDER, epoch, data, lap])
-    return rng.permutation(n)
-
-
 def _shuffled(drawn: Trajectory, rng: np.random.Generator) -> Trajectory:
     order = rng.permutation(len(drawn.context))
     return Trajectory([drawn.context[i] for i in order], drawn.targets, drawn.mode)
-
-
-def _sparse_anchors(
-    seen: Sequence[Anchors],
-    intrinsics: Sequence[NDArray[np.float64]],
-    cam_from_reference: Sequence[NDArray[np.float64]],
-    width: int,
-) -> SparseAnchors:
-    kept = [anchors.select(_nearest_in_pixel(anchors, width)) for anchors in seen]
-    longest = max(1, *(len(anchors) for anchors in kept))
-    xy = np.zeros((1, len(kept), longest, 2), np.float32)
-    points = np.zeros((1, len(kept), longest, 3), np.float32)
-    weight = np.zeros((1, len(kept), longest), np.float32)
-    for view, anchors in enumerate(kept):
-        camera = unproject(intrinsics[view], anchors.xy, anchors.depth)
-        n = len(anchors)
-        xy[0, view, :n] = anchors.xy
-        points[0, view, :n] = transform(invert(cam_from_reference[view]), camera)
-        weight[0, view, :n] = 1.0
-    return SparseAnchors(*(torch.from_numpy(array) for array in (xy, points, weight)))
-
-
-def _nearest_in_pixel(anchors: Anchors, width: int) -> NDArray[np.int64]:
-    column, row = np.floor(anchors.xy).astype(np.int64).T
-    by_depth = np.argsort(anchors.depth, kind="stable")
-    _, first = np.unique((row * width + column)[by_depth], return_index=True)
-    return np.sort(by_depth[first])
 
 
 def _nearest_pixels(

@@ -25,6 +25,9 @@ class DataSet(Section):
 
     name: str = setting("videos", "What messages call it.")
     parts: tuple[ShardPart, ...] = setting((), "Its shards.")
+    weight: float = setting(
+        1.0, "Its share of the video samples, in proportion to the other data sets' weights.", gt=0
+    )
 
 
 class TrainSettings(Section):
@@ -63,7 +66,9 @@ class TrainSettings(Section):
     def fingerprint(self) -> str:
         """Sixteen hex digits over all that decides the run's result."""
         inputs = self.inputs or "\n".join(_described(path) for path in self._input_files())
-        text = f"{self.adapt.result_hash()}:{self.seed}:{inputs}"
+        # Paths may differ from machine to machine; what is drawn, and how often, may not.
+        drawn = [(d.weight, [sorted(p.clips or ("all",)) for p in d.parts]) for d in self.datasets]
+        text = f"{self.adapt.result_hash()}:{self.seed}:{inputs}:{drawn}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _input_files(self) -> list[Path]:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sage_core.config.adapt import LossConfig
-from sage_core.losses import LabelledScenes, supervised_loss, vggt_loss
+from sage_core.losses import (
+    LabelledScenes,
+    by_reference,
+    points_by_reference,
+    supervised_loss,
+    vggt_loss,
+)
 from sage_core.models import VGGT, GeometricModel, GeometryOutput
 from sage_core.training.samples import LabelledSample
 
@@ -26,12 +32,13 @@ def supervision(model: GeometricModel) -> Supervision:
 def by_pointmaps(
     output: GeometryOutput, sample: LabelledSample, loss: LossConfig
 ) -> dict[str, Tensor]:
-    """MV-DUSt3R's: both sides are divided by their own mean distance."""
+    """MV-DUSt3R's: both sides are divided by their own mean distance, a row for each reference."""
+    cameras, references = sample.cam_from_reference[None], loss.references
     value = supervised_loss(
         output.points,
         output.conf,
-        sample.points[None],
-        sample.valid[None],
+        points_by_reference(sample.points[None], cameras, references),
+        by_reference(sample.valid[None], references),
         conf_kind=output.conf_kind,
         alpha=loss.alpha,
         trained_scale=loss.trained_scale,

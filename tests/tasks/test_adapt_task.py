@@ -1,5 +1,6 @@
 """The task over a real workspace: a shard of rooms, the trainer as a child process, a verdict."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from data_catalog import Workspace
 from sage_core.config import SageConfig, load_config
 from sage_core.types import Judgement, Stage
 from tasks._unit import ChildOutcome, Outcome, judge
-from tasks.adapt import adapt_inputs, dry_run, judged_run
+from tasks.adapt import adapt_inputs, dry_run, judged_run, train_settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sage_core" / "training"))
 from room_shards import write_room_shard
@@ -112,6 +113,23 @@ def test_held_out_clips_are_left_out(workspace):
     nothing = config(workspace, "adapt.held_out=[rooms.mp4]")
     event = judged_run(workspace, adapt_inputs(workspace, nothing), nothing, "test", print)
     assert (event.verdict, event.reason) == ("failed", "no_data")
+
+
+def test_clips_are_mixed_by_source_and_difficulty(workspace, tmp_path):
+    clips = [f"{VIDEO[:16]}{k}_000000_000120" for k in (0, 1)]
+    file = tmp_path / "difficulty.json"
+    file.write_text(json.dumps({clips[0]: 2.0, clips[1]: 1.0}))
+    mixing = f"adapt.mixing={{sources: {{rooms.mp4: 4}}, difficulty: {file}, difficulty_weights: [1, 3]}}"
+    settings = config(workspace, mixing)
+    inputs = adapt_inputs(workspace, settings)
+    datasets = train_settings(workspace, inputs, settings).datasets
+    assert [(d.weight, d.parts[0].clips) for d in datasets] == [(1, (clips[1],)), (3, (clips[0],))]
+    file.write_text(json.dumps({clips[0]: 1.0, clips[1]: 2.0}))
+    assert adapt_inputs(workspace, settings).item != inputs.item
+    wrong = config(workspace, "adapt.mixing.sources={romms: 1}")
+    event = judged_run(workspace, adapt_inputs(workspace, wrong), wrong, "test", print)
+    assert (event.verdict, event.reason) == ("failed", "bad_config")
+    assert "romms" in event.message
 
 
 def test_a_failure_has_the_trainers_reason(workspace):

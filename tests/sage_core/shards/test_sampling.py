@@ -8,6 +8,7 @@ from shard_scene import make_clip
 
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import ShardError
+from sage_core.geometry import camera_centres
 from sage_core.shards import can_draw, draw_trajectory
 from sage_core.shards.trajectories import candidates, measure
 from sage_core.types import Reason
@@ -108,6 +109,26 @@ def test_growth_stays_inside_its_band():
         assert sample.mode == "covisibility"
         seen = np.sort(share[np.ix_(sample.context, sample.targets)], axis=0)
         assert (seen[-2] >= 0.2).all()
+
+
+def test_growth_keeps_its_distance():
+    """Along a glide the most covisible view is about the nearest: none is drawn next to another."""
+    config = SamplingConfig(mode="covisibility", min_parallax=0.4, covisibility_max=1.0)
+    centres = camera_centres(CLIP.cam_from_world)
+    for sample in draws(CLIP, config):
+        apart = np.linalg.norm(np.diff(centres[sample.context], axis=0), axis=-1)
+        assert (apart / CLIP.depth_median[sample.context[1:]]).min() > 0.4 / 2
+    near = SamplingConfig(mode="covisibility", min_parallax=0.0, covisibility_max=1.0)
+    steps = [np.diff(s.context).min() for s in draws(CLIP, near)]
+    assert min(steps) == 1
+
+
+@pytest.mark.parametrize("mode", ["perturbed", "linear", "covisibility"])
+def test_eight_views_and_two_targets_strictly_between_by_default(mode):
+    for sample in draws(CLIP, SamplingConfig(mode=mode)):
+        assert (len(sample.context), len(sample.targets)) == (8, 2)
+        assert min(sample.context) < min(sample.targets)
+        assert max(sample.targets) < max(sample.context)
 
 
 def test_photo_sets_are_sampled_by_what_they_share_for_they_have_no_time():

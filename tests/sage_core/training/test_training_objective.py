@@ -115,8 +115,8 @@ def test_points_that_are_not_finite_are_not_rendered(sample):
 
 def test_fewer_rendered_views_follow_the_samples_own_draw(sample):
     some = objective(rendered_context=1)
-    assert some._chosen_views(sample) == [sample.render_order[0], 3, 4]
-    assert objective()._chosen_views(sample) == [*sample.render_order, 3, 4]
+    assert some._rendering.chosen_views(sample) == [sample.render_order[0], 3, 4]
+    assert objective()._rendering.chosen_views(sample) == [*sample.render_order, 3, 4]
 
 
 def test_renders_stand_beside_their_targets(sample):
