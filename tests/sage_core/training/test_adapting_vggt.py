@@ -116,6 +116,7 @@ def test_anchors_alone_learn(settings):
     assert anchor["last"] < 0.8 * anchor["first"]
 
 
+@pytest.mark.slow
 def test_the_plan_counts_what_vggt_keeps(settings):
     frozen = plan(settings())
     assert frozen.image_px == TINY.image_size
@@ -134,6 +135,7 @@ def test_sides_are_multiples_of_its_patch(settings):
         train(settings(image_px=64))
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_bitwise_the_same(settings):
     whole, halves = settings("whole", steps=4), settings("halves", steps=4)
     train(whole)
