@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from data_catalog import Workspace
+from flows.cli import app
 from sage_core.config import SageConfig, load_config
 from sage_core.types import Judgement, Stage
 from tasks._unit import ChildOutcome, Outcome, judge
@@ -150,6 +152,46 @@ def test_a_dry_run_trains_nothing(workspace):
     assert timed["hours"] > 0
     assert timed["hours_from"].startswith("2 timed steps of one process on cpu")
     assert not (workspace.root / "runs" / adapt_inputs(workspace, settings).item).exists()
+
+
+BAD_BASES = """
+import os, sys, torch
+from safetensors.torch import load_file
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch ran",))
+
+folder, state = sys.argv[1], load_file(sys.argv[2])
+torch.save({"model": state, "args": Evil()}, f"{folder}/evil.pth")
+torch.save({"model": dict(list(state.items())[3:])}, f"{folder}/few.pth")
+data = open(sys.argv[2], "rb").read()
+open(f"{folder}/cut.safetensors", "wb").write(data[:-1000])
+"""
+
+
+@pytest.mark.slow
+def test_a_bad_base_ends_the_command_in_words(workspace, tmp_path, monkeypatch):
+    tiny = workspace.root.parent / "tiny.safetensors"
+    subprocess.run([sys.executable, "-c", BAD_BASES, str(tmp_path), str(tiny)], check=True)
+    monkeypatch.setenv("SAGE_MODELS", str(tmp_path / "models"))
+    for base, words in {
+        tmp_path / "evil.pth": "could run code: ",
+        tmp_path / "few.pth": "missing: ",
+        tmp_path / "cut.safetensors": "cut short",
+        tmp_path / "none.pth": "no weights file",
+        "vggt-1b": "sage models pull vggt-1b",
+    }.items():
+        settings = ("adapt.regularisation.source=rooms", "adapt.loss.perceptual=none")
+        given = [part for s in (f"adapt.base={base}", *settings) for part in ("--set", s)]
+        command = ["adapt", "-w", str(workspace.root), "--dry-run", *given]
+        done = CliRunner().invoke(app, command)
+        text = " ".join((done.stdout + done.stderr).split())
+        assert done.exit_code == 1, text
+        assert "bad_checkpoint" in text
+        assert words in text
+        assert "Traceback" not in text
+    assert not (Path.cwd() / "ran").exists()
 
 
 def test_neither_task_nor_launcher_imports_torch():
