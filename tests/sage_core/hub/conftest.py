@@ -10,6 +10,14 @@ from safetensors.torch import save
 from sage_core.hub import PublishedModel, _cache, _published
 
 
+class Quiet(http.server.ThreadingHTTPServer):
+    """Says nothing of clients that hang up, as those that refuse an oversized file do."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address): ...
+
+
 class WeightsServer:
     """Serves ``files`` by path with ranges and tags; ``habits`` are what it does wrong, by path."""
 
@@ -28,8 +36,7 @@ class WeightsServer:
 
             def log_message(self, *arguments): ...
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
