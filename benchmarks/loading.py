@@ -21,7 +21,12 @@ from benchmarks.table import parser, publish
 from sage_core.models import MVDust3rConfig, build_model, load_model, save_model
 
 TARGET = 1.3
-FORMS = ("sage safetensors", "upstream .pth", "upstream .pth, bfloat16")
+FORMS = (
+    "sage safetensors",
+    "upstream .pth",
+    "upstream .pth, bfloat16",
+    "upstream .pth with its optimiser",
+)
 
 
 def config_of(megabytes: float) -> MVDust3rConfig:
@@ -33,12 +38,17 @@ def config_of(megabytes: float) -> MVDust3rConfig:
 def write(folder: Path, megabytes: float) -> dict[str, Path]:
     """One model in every form; returns the files."""
     model = build_model(config_of(megabytes), seed=0)
-    files = dict(zip(FORMS, map(folder.joinpath, ("a.safetensors", "b.pth", "c.pth")), strict=True))
+    files = dict(
+        zip(FORMS, map(folder.joinpath, ("a.safetensors", "b.pth", "c.pth", "d.pth")), strict=True)
+    )
     save_model(model, files["sage safetensors"])
     state = model.state_dict()
     torch.save({"model": state, "epoch": 3}, files["upstream .pth"])
     half = {k: t.bfloat16() if t.is_floating_point() else t for k, t in state.items()}
     torch.save({"model": half}, files["upstream .pth, bfloat16"])
+    moments = {i: {"exp_avg": torch.zeros_like(p)} for i, p in enumerate(model.parameters())}
+    optimizer = {"state": moments, "param_groups": [{"params": list(moments)}]}
+    torch.save({"model": state, "optimizer": optimizer}, files["upstream .pth with its optimiser"])
     return files
 
 
