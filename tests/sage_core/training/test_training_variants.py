@@ -311,6 +311,7 @@ def test_operations_are_those_of_the_matrix_products(base):
     encoder = 2 * tokens * (4 * width**2 + 8 * width**2)
     assert flops > 3 * encoder
     assert shell.patch_embed.proj.weight.is_meta
+    assert 1.2 * flops < pass_flops(shell, (1, 2, 32, 32), references=2) < 2 * flops
 
 
 def test_peaks_are_looked_up_by_name():
