@@ -133,7 +133,7 @@ def _trained(case: Case, folder: Path, ranks: Any) -> dict[str, Any]:
         lambda _id: sample,
         Objective(adapt, ranks.device),
         TERMS,
-        flops=ready.flops(case.views),
+        flops=ready.flops(adapt),
     )
     peak = peak_flops(ranks.device, half=half(adapt, ranks.device), given_tflops=None)
     Trainer(parts, _routine(case, peak), folder, ranks).run()

@@ -84,7 +84,7 @@ def _none_where_values_count(count: Callable[P, Answer]) -> Callable[P, Answer |
 
 
 @_none_where_values_count
-def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
+def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool, references: int = 1) -> int:
     """Bytes that autograd keeps of a forward pass for the backward pass, the weights not counted."""
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -98,7 +98,7 @@ def kept_bytes(shell: GeometricModel, shape: Shape, *, half: bool) -> int:
             torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
             torch.autocast("cpu", torch.bfloat16, enabled=half),
         ):
-            answer = twin(_images(shape))
+            answer = _answer(twin, shape, references)
         del answer
         return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
 
@@ -169,7 +169,7 @@ def _gone(watched: StorageWeakRef) -> bool:
 
 
 @_none_where_values_count
-def pass_flops(shell: GeometricModel, shape: Shape) -> float:
+def pass_flops(shell: GeometricModel, shape: Shape, references: int = 1) -> float:
     """Operations (two a multiply-add) of a forward and a backward pass.
 
     Matrix products, attention and convolutions count. What activation checkpointing computes again does not:
@@ -181,7 +181,7 @@ def pass_flops(shell: GeometricModel, shape: Shape) -> float:
         FlopCounterMode(display=False) as counter,
     ):
         twin.checkpointing = False
-        _sum(twin(_images(shape))).backward()  # type: ignore[no-untyped-call]
+        _sum(_answer(twin, shape, references)).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 
@@ -201,6 +201,13 @@ def _without_memory(tensor: Tensor) -> Tensor:
 def _images(shape: Shape) -> Tensor:
     samples, views, height, width = shape
     return torch.zeros(samples, views, 3, height, width)
+
+
+def _answer(twin: GeometricModel, shape: Shape, references: int) -> GeometryOutput:
+    # Only models that can take several views as reference know the word.
+    more = {"references": references} if references > 1 else {}
+    answer: GeometryOutput = twin(_images(shape), **more)
+    return answer
 
 
 def _sum(output: GeometryOutput) -> Tensor:

@@ -79,7 +79,7 @@ def plan(settings: TrainSettings, timed_steps: int = 0) -> Plan:
     built = build(whole, Ranks(0, 1, 0, torch.device("cpu")))
     order, steps = built.routine.order, built.routine.rate.steps
     counts, views = order.counts(steps), adapt.views.max or adapt.sampling.n_context
-    flops = built.prepared.flops(adapt.sampling.n_context)(views)
+    flops = built.prepared.flops(adapt)(views)
     processes = _processes(settings.adapt)
     done = None if flops is None else flops * order.batch * steps / processes
     hours, source = _hours(settings, built, done, timed_steps)
@@ -122,7 +122,8 @@ def memory_estimate(adapt: AdaptConfig, shell: GeometricModel, size: int) -> dic
         "moments": 2 * trained,
         "average": trained if adapt.ema_decay else 0,
     }
-    activations = kept_bytes(shell, (at_once, views, size, size), half=half(adapt, device))
+    shape, references = (at_once, views, size, size), adapt.loss.references
+    activations = kept_bytes(shell, shape, half=half(adapt, device), references=references)
     if activations is not None:
         uses["activations"] = activations
     rounded = {name: round(value / 2**20, 1) for name, value in uses.items()}

@@ -41,8 +41,8 @@ class Prepared:
     image_px: int
     size_rule: SizeRule
 
-    def flops(self, usual_views: int) -> Callable[[int], float | None]:
-        """Context views (0: as usual) → the model's operations on one square sample, forward and backward.
+    def flops(self, adapt: AdaptConfig) -> Callable[[int], float | None]:
+        """Context views (0: as set) → the model's operations on one square sample, forward and backward.
 
         None of a network of the user's own that cannot be counted.
         """
@@ -50,7 +50,8 @@ class Prepared:
 
         @cache
         def counted(views: int) -> float | None:
-            return pass_flops(self.shell, (1, views or usual_views, side, side))
+            shape = (1, views or adapt.sampling.n_context, side, side)
+            return pass_flops(self.shell, shape, adapt.loss.references)
 
         return counted
 

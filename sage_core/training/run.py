@@ -99,7 +99,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
         teach=teacher(adapt, device),
         picture=picture(objective, first, device) if adapt.render_steps else None,
         # Where pictures keep their shape no two samples need take the same.
-        flops=ready.flops(adapt.sampling.n_context) if ready.size_rule.kind == "square" else None,
+        flops=ready.flops(adapt) if ready.size_rule.kind == "square" else None,
     )
     peak = peak_flops(device, half=half(adapt, device), given_tflops=adapt.peak_tflops)
     order = sample_order(adapt, len(settings.datasets), settings.seed)

@@ -19,6 +19,7 @@ def test_help_teaches_the_first_commands(sage):
         (("run", "-w", "{tmp}/w", "x.mp4", "--stages", "cook"), "stages are acquire, curate"),
         (("run", "-w", "{tmp}/w", "x.mp4", "-s", "curate.min_duration=1"), "did you mean"),
         (("run", "-w", "{tmp}/w", "x.mp4", "-s", "run.workers=0"), "greater than or equal to 1"),
+        (("adapt", "-w", "{tmp}/w", "--timed-steps", "3"), "it goes with --dry-run"),
         (("config", "show", "-c", "no.yaml"), "cannot read the settings file"),
     ],
 )

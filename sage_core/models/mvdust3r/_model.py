@@ -144,7 +144,7 @@ class MVDust3r(GeometricModel):
         return out
 
     def _heads(self, tokens: Tensor, images: Tensor, grid: tuple[int, int]) -> GeometryOutput:
-        first = self.downstream_head1(tokens[:, 0], images[:, 0])
+        first = self._points(self.downstream_head1, tokens[:, 0], images[:, 0])
         rest = self._source_points(tokens[:, 1:], images[:, 1:])
         points, conf = (torch.cat((a[:, None], b), dim=1) for a, b in zip(first, rest, strict=True))
         first = self.downstream_GS_head[0](tokens[:, 0], grid)
@@ -156,15 +156,22 @@ class MVDust3r(GeometricModel):
         ]
         return GeometryOutput(points, conf, "one_plus_exp", "relative", Gaussians(*splats))
 
+    def _points(self, head: PointHead, tokens: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        # Computed again, batch norm would count the batch twice.
+        again = self.checkpointing and not head.gathers_statistics
+        points, conf = run_block(head, tokens, images, checkpointing=again)
+        return points, conf
+
     def _source_points(self, tokens: Tensor, images: Tensor) -> list[Tensor]:
         """Points and confidence of the sources [B, V-1, …].
 
         While batch norm gathers statistics, each view is a batch of its own, in view order, as in
-        the published training; otherwise the views are independent and go together.
+        the published training; otherwise the views are independent and go together. With checkpointing
+        they go one by one too, so that one view's maps (0.4 GB at 224 px) are in memory at a time.
         """
         head = self.downstream_head2
-        if head.gathers_statistics:
-            views = [head(tokens[:, v], images[:, v]) for v in range(tokens.shape[1])]
+        if head.gathers_statistics or self.checkpointing:
+            views = [self._points(head, tokens[:, v], images[:, v]) for v in range(tokens.shape[1])]
             return [torch.stack(parts, dim=1) for parts in zip(*views, strict=True)]
         shape = tokens.shape[:2]
         return [out.unflatten(0, shape) for out in head(tokens.flatten(0, 1), images.flatten(0, 1))]

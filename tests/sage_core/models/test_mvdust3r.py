@@ -169,7 +169,12 @@ def test_checkpointed_blocks_give_the_same_gradients(precision):
     again = gradients()
     assert plain.keys() == again.keys()
     assert "dec_same_view_blocks.0.attn.qkv.weight" in plain
-    assert all(torch.equal(plain[name], again[name]) for name in plain)
+    # The heads take views one by one then, and so sum their weights' gradients in another order.
+    close = {"float32": 1e-5, "bfloat16": 1e-2}[precision]
+    for name, gradient in plain.items():
+        torch.testing.assert_close(
+            again[name], gradient, rtol=0, atol=close * float(gradient.abs().max())
+        )
 
 
 def test_a_checkpointed_block_keeps_only_its_input():

@@ -66,6 +66,20 @@ def test_shares_of_the_model_train_as_copies_do_and_save_the_same_files(settings
         }
 
 
+def test_shares_of_the_model_agree_on_batch_norm_statistics(settings, base):
+    changes = {"steps": 2, "processes": 2, "batchnorm_frozen": False}
+    runs = settings("copies", **changes), settings("shares", **changes, parallel="fully_shard")
+    for run in runs:
+        launch(run, wall_s=300)
+    copies, shares = (load_file(run.folder / "model.safetensors") for run in runs)
+    before = load_file(base)
+    statistics = [name for name in before if name.endswith("running_var")]
+    assert statistics
+    for name in statistics:
+        assert not torch.equal(shares[name], before[name])
+        torch.testing.assert_close(shares[name], copies[name], rtol=ACROSS_RANKS, atol=1e-6)
+
+
 def test_a_run_in_shares_goes_on_bitwise_and_also_in_copies_and_alone(settings):
     changes = {**ALL, "steps": 6}
     whole = settings("whole", **changes, processes=2, parallel="fully_shard")

@@ -215,7 +215,6 @@ def test_what_does_not_change_results_does_not_change_the_run(settings):
     plain = settings("plain")
     other = settings(
         "other",
-        checkpoint_activations=True,
         render_steps=1,
         peak_tflops=0.1,
         parallel="fully_shard",
@@ -233,6 +232,14 @@ def test_what_does_not_change_results_does_not_change_the_run(settings):
     picture = cv2.imread(str(other.folder / "renders" / "step_00000004.png"))
     assert picture.shape == (32, 64, 3)
     assert np.ptp(picture) > 50
+
+
+def test_checkpointed_activations_change_losses_by_rounding_alone(settings):
+    plain, again = settings("plain"), settings("again", checkpoint_activations=True)
+    assert plain.fingerprint() == again.fingerprint()
+    train(plain), train(again)
+    for a, b in zip(losses_of(plain.folder), losses_of(again.folder), strict=True):
+        assert a["terms"] == pytest.approx(b["terms"], rel=1e-3)
 
 
 def test_bfloat16_trains_within_its_rounding(settings):
@@ -304,6 +311,7 @@ def test_operations_are_those_of_the_matrix_products(base):
     encoder = 2 * tokens * (4 * width**2 + 8 * width**2)
     assert flops > 3 * encoder
     assert shell.patch_embed.proj.weight.is_meta
+    assert 1.2 * flops < pass_flops(shell, (1, 2, 32, 32), references=2) < 2 * flops
 
 
 def test_peaks_are_looked_up_by_name():
