@@ -85,6 +85,12 @@ class Files:
             self._groups.move_to_end(place)
             return self._groups[place]
 
+    def forget(self) -> None:
+        """Drop the row groups in memory."""
+        with self._mine():
+            self._groups.clear()
+            self._size = 0
+
     def _mine(self) -> threading.Lock:
         if os.getpid() != self._pid:
             self._start()
