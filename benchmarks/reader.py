@@ -123,7 +123,9 @@ def _publish(
         anchors_a_frame=options.anchors,
         frames_in_a_row_group=options.group,
         target_share=TARGET,
-        webdataset="measured" if find_spec("webdataset") else "not installed: pip install webdataset",
+        webdataset="measured"
+        if find_spec("webdataset")
+        else "not installed: pip install webdataset",
     )
 
 
@@ -188,16 +190,15 @@ def _write_shard(folder: Path, options: Any) -> dict[str, list[FrameRecord]]:
             name = f"v{number}_000000_000001"
             turned = pictures[number:] + pictures[:number]
             frames = [
-                replace(frame, clip=name, frame=5 * k, time_s=k / 6) for k, frame in enumerate(turned)
+                replace(frame, clip=name, frame=5 * k, time_s=k / 6)
+                for k, frame in enumerate(turned)
             ]
             writer.add(_clip(name, frames), frames, _no_points())
             clips[name] = frames
     return clips
 
 
-def _write_tar(
-    folder: Path, plan: list[list[Sample]], clips: dict[str, list[FrameRecord]]
-) -> Path:
+def _write_tar(folder: Path, plan: list[list[Sample]], clips: dict[str, list[FrameRecord]]) -> Path:
     path = folder / "samples.tar"
     samples = [sample for visit in plan for sample in visit]
     with tarfile.open(path, "w") as tar:
@@ -255,7 +256,9 @@ def _clip(name: str, frames: list[FrameRecord]) -> ClipInfo:
 
 
 def _no_points() -> PointCloud:
-    return PointCloud(np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+    return PointCloud(
+        np.zeros(0, np.int64), np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    )
 
 
 def _options(argv: list[str] | None) -> Any:
@@ -265,7 +268,9 @@ def _options(argv: list[str] | None) -> Any:
     options.add_argument("--clips", type=int, default=6)
     options.add_argument("--frames", type=int, default=80, help="frames of a clip")
     options.add_argument("--views", type=int, default=10, help="frames of a sample")
-    options.add_argument("--interval", type=float, default=20.0, help="frames between context views")
+    options.add_argument(
+        "--interval", type=float, default=20.0, help="frames between context views"
+    )
     options.add_argument("--anchors", type=int, default=400, help="anchors of a frame")
     options.add_argument("--group", type=int, default=16, help="frames in a row group")
     options.add_argument("--samples", type=int, default=48, help="samples of a round")
