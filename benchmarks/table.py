@@ -37,7 +37,7 @@ def publish(title: str, rows: Sequence[Row], json_file: Path | None, **facts: An
     console = Console()
     console.print(table)
     for name, value in facts.items():
-        console.print(f"{name.replace('_', ' ')}: {_cell(value)}")
+        console.print(f"{name.replace('_', ' ')}: {_cell(value)}", markup=False)
     if json_file:
         record = {"title": title, "machine": machine(), "rows": list(rows), **facts}
         json_file.write_text(json.dumps(record, indent=1) + "\n")

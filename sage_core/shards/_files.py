@@ -46,7 +46,8 @@ class Files:
         self._groups: OrderedDict[tuple[Path, tuple[int, int, int], int], FrameGroup] = (
             OrderedDict()
         )
-        self._size = 0
+        self.size = 0
+        """Bytes of the row groups in memory."""
 
     def row_groups(self, path: Path, table: str) -> list[int]:
         """Rows of each of a file's row groups.
@@ -79,11 +80,17 @@ class Files:
             place = (path, self._opened(path, "frames").identity, group)
             if place not in self._groups:
                 self._groups[place] = FrameGroup(self._read(path, "frames", group))
-                self._size += self._groups[place].size
-                while self._size > GROUP_BYTES and len(self._groups) > 1:
-                    self._size -= self._groups.popitem(last=False)[1].size
+                self.size += self._groups[place].size
+                while self.size > GROUP_BYTES and len(self._groups) > 1:
+                    self.size -= self._groups.popitem(last=False)[1].size
             self._groups.move_to_end(place)
             return self._groups[place]
+
+    def forget(self) -> None:
+        """Drop the row groups in memory."""
+        with self._mine():
+            self._groups.clear()
+            self.size = 0
 
     def _mine(self) -> threading.Lock:
         if os.getpid() != self._pid:

@@ -95,6 +95,11 @@ class ShardReader:
         """Number of frames of a clip, without reading anything."""
         return self._place(name).starts[-1]
 
+    def row_group(self, name: str, row: int) -> int:
+        """Number of the row group that holds a clip's row, within its file."""
+        place = self._place(name)
+        return place.first_group + int(np.searchsorted(place.starts, row, side="right")) - 1
+
     def points(self, name: str) -> PointCloud:
         """The SfM points of a clip."""
         place = self._place(name)

@@ -1,7 +1,9 @@
+import os
 import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -15,7 +17,9 @@ from shard_scene import make_clip
 
 from sage_core.errors import ShardError
 from sage_core.shards import CLIPS, FRAMES, ShardReader, ShardWriter, Trajectory, join_shards
+from sage_core.shards import _files
 from sage_core.shards import schema as shard_schema
+from sage_core.shards._files import FILES, GROUP_BYTES, OPEN_FILES
 from sage_core.shards.inspect import anchor_picture, draw_frame, inspect
 from sage_core.shards.validate import validate
 from sage_core.types import Reason
@@ -87,7 +91,7 @@ def test_row_groups_are_small_hold_one_clip_and_pictures_are_stored_as_they_are(
     assert [g.num_rows for g in groups] == [8, 8, 5, 8, 1]
     by_name = {groups[0].column(c).path_in_schema: groups[0].column(c) for c in range(16)}
     assert by_name["image"].compression == "UNCOMPRESSED"
-    assert by_name["anchor_xy.list.element"].compression == "ZSTD"
+    assert by_name["anchor_xy.list.element"].compression == "LZ4"
     assert by_name["clip"].statistics.min == by_name["clip"].statistics.max
 
 
@@ -134,6 +138,87 @@ def test_a_sample_reads_only_its_own_row_groups(shard, monkeypatch):
     )
     reader.frames("v0_000000_000200", [8, 15, 9])
     assert read == [1]
+
+
+def test_samples_of_one_clip_in_a_row_read_a_row_group_once(shard, clips, monkeypatch):
+    """However many readers and threads: the process has the row groups that were read last."""
+    FILES.forget()
+    read = []
+    original = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, group, **kw: read.append(group) or original(self, group, **kw),
+    )
+    readers = [ShardReader([shard]) for _ in range(2)]
+    read.clear()
+    rows = [[8, 15, 9], [1, 12], [14], [0, 10]]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(readers[k % 2].frames, "v0_000000_000200", wanted)
+            for k, wanted in enumerate(rows * 3)
+        ]
+        found = [job.result() for job in jobs]
+    assert sorted(read) == [0, 1]
+    for wanted, frames in zip(rows * 3, found, strict=True):
+        assert [f.image for f in frames] == [clips[0][1][row].image for row in wanted]
+
+
+def test_a_file_that_was_replaced_is_read_anew(shard, clips, tmp_path):
+    reader = ShardReader([shard])
+    (before,) = reader.frames("v1_000000_000090", [4])
+    info, frames, points = clips[1]
+    other = [replace(frame, sharpness=7.0) for frame in frames]
+    with ShardWriter(tmp_path / "new", "abc", row_group_frames=8) as writer:
+        writer.add(*clips[0])
+        writer.add(info, other, points)
+    for path in (tmp_path / "new").glob("*.parquet"):
+        path.replace(shard / path.name)
+    (after,) = reader.frames("v1_000000_000090", [4])
+    assert (before.sharpness, after.sharpness) == (50.0, 7.0)
+
+
+def test_memory_and_open_files_stay_flat_however_many_shards(tmp_path):
+    """200 shards read through and through hold as many files, and as many bytes of frames, as 1."""
+    info, frames, points = make_clip(n=12)
+    for number in range(200):
+        name = f"v{number}_000000_000060"
+        named = [replace(frame, clip=name) for frame in frames]
+        with ShardWriter(tmp_path, f"{number:04d}") as writer:
+            writer.add(replace(info, clip=name), named, points)
+    held = []
+    for count in (1, 200):
+        names = [f"{number:04d}" for number in range(count)]
+        reader = ShardReader([tmp_path / f"clips-{name}.parquet" for name in names])
+        for clip in reader.names:
+            reader.clip(clip)
+            reader.frames(clip, [0, 11])
+        held.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert held[1] - held[0] <= OPEN_FILES
+    assert FILES.size <= GROUP_BYTES
+
+
+def test_row_groups_in_memory_are_bounded(shard, monkeypatch):
+    FILES.forget()
+    reader = ShardReader([shard])
+    reader.frames("v0_000000_000200", [0])
+    one = FILES.size
+    assert one > 10_000
+    monkeypatch.setattr(_files, "GROUP_BYTES", 2 * one)
+    for rows in ([8], [16], [0], [8], [20]):
+        reader.frames("v0_000000_000200", rows)
+        assert FILES.size <= 2 * one
+    FILES.forget()
+    assert FILES.size == 0
+
+
+def test_frames_do_not_keep_their_row_group(shard):
+    """Their arrays are their own, so that a sample may be kept while its row group goes."""
+    (frame,) = ShardReader([shard]).frames("v0_000000_000200", [3])
+    for array in (frame.cam_from_world, *vars(frame.anchors).values()):
+        assert array.flags.writeable
+        assert array.nbytes <= 12 * 8 + 8 * 2 * len(frame.anchors)
+        assert array.base is None or array.base.nbytes == array.nbytes
 
 
 def test_nothing_there_has_a_name(tmp_path, shard):
