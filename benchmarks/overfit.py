@@ -127,6 +127,8 @@ def curves(name, loss, shard, room, folder, steps, every, lr) -> Iterator[dict]:
     yield {"run": name, "step": 0, **truth.measure(model)}
     for step in range(every, steps + 1, every):
         trainer.run(until=step)
+        if trainer.state.step < step:  # the trainer takes signals for itself, to save first
+            raise KeyboardInterrupt
         yield {"run": name, "step": step, **truth.measure(model)}
 
 
