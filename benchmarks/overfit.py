@@ -2,7 +2,7 @@
 
 The room becomes a true shard, the trainer draws from it as from any other, and the error is taken against the
 room's exact geometry. A curve for each run: the error of all pixels' points (each side at mean distance 1),
-and the PSNR of views that the model did not see, rendered from its points through the true cameras.
+and the PSNR of views that it was not given, rendered from its points through the true cameras.
 """
 
 from __future__ import annotations
@@ -127,6 +127,8 @@ def curves(name, loss, shard, room, folder, steps, every, lr) -> Iterator[dict]:
     yield {"run": name, "step": 0, **truth.measure(model)}
     for step in range(every, steps + 1, every):
         trainer.run(until=step)
+        if trainer.state.step < step:  # the trainer takes signals for itself, to save first
+            raise KeyboardInterrupt
         yield {"run": name, "step": step, **truth.measure(model)}
 
 
@@ -161,7 +163,7 @@ def plot(lines, path):
 
     mpl.rcParams["svg.hashsalt"] = "sage"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    kinds = {"error": "error of the points, mean distances", "psnr": "PSNR of unseen views, dB"}
+    kinds = {"error": "error of the points, mean distances", "psnr": "PSNR of views not given, dB"}
     for axis, (kind, text) in zip(axes, kinds.items(), strict=True):
         for name in dict.fromkeys(line["run"] for line in lines):
             own = [line for line in lines if line["run"] == name]

@@ -18,10 +18,11 @@ import torch
 from sage_core.errors import SageError, TrainingError
 from sage_core.losses import anchor_loss
 from sage_core.models import load_model
+from sage_core.training.drawing import VideoSamples
 from sage_core.training.files import write_text
 from sage_core.training.order import Kind, SampleId
 from sage_core.training.preparation import image_size, size_rule
-from sage_core.training.samples import VideoSample, VideoSamples
+from sage_core.training.samples import VideoSample
 from sage_core.training.settings import DataSet, ShardPart, TrainSettings
 from sage_core.types import Reason
 

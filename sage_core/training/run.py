@@ -16,6 +16,7 @@ from sage_core.losses import AnchorQuality
 from sage_core.models import GeometricModel, load_model, save_model
 from sage_core.training.board import check_tensorboard
 from sage_core.training.cost import peak_flops
+from sage_core.training.drawing import SampleRules, VideoSamples
 from sage_core.training.engine import Ending, Trainer
 from sage_core.training.failures import named, unknown
 from sage_core.training.files import read_json, write_json
@@ -32,9 +33,7 @@ from sage_core.training.renders import picture
 from sage_core.training.routine import Routine
 from sage_core.training.samples import (
     LabelledSample,
-    SampleRules,
     VideoSample,
-    VideoSamples,
     labelled_sample,
 )
 from sage_core.training.settings import TrainSettings

@@ -16,9 +16,9 @@ from sage_core.models import MVDust3rConfig, build_model, save_model
 from sage_core.training import DataSet, MinedClip, ShardPart, TrainSettings, mixed
 from sage_core.training.curriculum import sampling_at
 from sage_core.training.difficulty import main
+from sage_core.training.drawing import SampleRules, VideoSamples
 from sage_core.training.mixture import Mixture
 from sage_core.training.order import Kind, SampleId
-from sage_core.training.samples import SampleRules, VideoSamples
 
 weights = st.lists(st.floats(0.05, 20), min_size=1, max_size=5).map(tuple)
 

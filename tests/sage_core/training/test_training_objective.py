@@ -10,10 +10,10 @@ from torch import nn
 from sage_core.config.adapt import AdaptConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.models import Gaussians, GeometryOutput
+from sage_core.training.drawing import VideoSamples
 from sage_core.training.objective import Objective
 from sage_core.training.order import Kind, SampleId
 from sage_core.training.renders import strip
-from sage_core.training.samples import VideoSamples
 from sage_core.training.settings import DataSet, ShardPart
 
 CPU = torch.device("cpu")

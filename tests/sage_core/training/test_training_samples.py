@@ -13,9 +13,10 @@ from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import MediaError, ShardError, TrainingError
 from sage_core.geometry import PixelMap, SizeRule
 from sage_core.geometry.batched import pixel_centres, project, relative, transform
+from sage_core.training.drawing import VideoSamples
 from sage_core.training.labelled import recorded
 from sage_core.training.order import Kind, SampleId
-from sage_core.training.samples import VideoSamples, labelled_sample, video_sample
+from sage_core.training.samples import labelled_sample, video_sample
 from sage_core.training.settings import DataSet, ShardPart
 from sage_core.types import Reason
 from sage_core.world import build_scene, camera_path, pinhole, render_views, room_sample

@@ -23,6 +23,7 @@ from sage_core.models import load_model
 from sage_core.training import launch
 from sage_core.training.average import WeightAverage
 from sage_core.training.cost import known_peak, pass_flops
+from sage_core.training.drawing import VideoSamples
 from sage_core.training.engine import Ending
 from sage_core.training.journal import read_metrics
 from sage_core.training.order import Kind, SampleId, SampleOrder, ViewCounts
@@ -30,7 +31,6 @@ from sage_core.training.plan import plan
 from sage_core.training.preparation import adapted, trained_groups, without_values
 from sage_core.training.routine import Routine
 from sage_core.training.run import train
-from sage_core.training.samples import VideoSamples
 from sage_core.training.teaching import teacher
 
 ALL = {
