@@ -98,22 +98,32 @@ def _validated(tree: dict[str, Any]) -> SageConfig:
     try:
         return SageConfig.model_validate(tree)
     except ValidationError as error:
-        problems = [_problem(dict(detail)) for detail in error.errors()]
-        raise ConfigError("; ".join(problems)) from error
+        raise ConfigError(problems(error)) from error
 
 
-def _problem(detail: dict[str, Any]) -> str:
+def problems(error: ValidationError, model: type[BaseModel] = SageConfig) -> str:
+    """What is wrong with the settings of a ``model``, each by its dotted name, in one line."""
+    return "; ".join(_problem(dict(detail), model) for detail in error.errors())
+
+
+def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
     path = [str(part) for part in detail["loc"]]
     dotted = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        nearest = nearest_key(path)
+        nearest = nearest_key(path, model)
         return f"unknown setting {dotted!r}" + (f": did you mean {nearest!r}?" if nearest else "")
+    if detail["type"] == "value_error":  # settings that contradict: the section's whole input says nothing
+        return f"{dotted}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{dotted} is missing"
+    if not path:
+        return str(detail["msg"])
     return f"{dotted} = {detail['input']!r}: {detail['msg'].lower()}"
 
 
-def nearest_key(path: list[str]) -> str | None:
+def nearest_key(path: list[str], model: type[BaseModel] = SageConfig) -> str | None:
     """The existing dotted key that is most like an unknown one, looked for in its section first."""
-    keys = dotted_keys(SageConfig)
+    keys = dotted_keys(model)
     section = ".".join(path[:-1])
     local = [key.rsplit(".", 1)[-1] for key in keys if key.rpartition(".")[0] == section]
     near = difflib.get_close_matches(path[-1], local, n=1, cutoff=0.6)

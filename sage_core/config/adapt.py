@@ -242,10 +242,22 @@ class AdaptConfig(EngineConfig):
             )
         loss = self.loss
         if not (loss.anchor_weight or loss.rendering_weight or loss.reprojection_weight):
-            raise ValueError("loss.anchor_weight and loss.rendering_weight are both 0")
-        if loss.references > self.sampling.n_context:
             raise ValueError(
-                f"loss.references {loss.references} are more than the views of a sample, "
-                f"sampling.n_context {self.sampling.n_context}"
+                "loss.anchor_weight, loss.rendering_weight and loss.reprojection_weight are all 0, so video "
+                "samples teach nothing: give one of them a weight"
+            )
+        if loss.rendering_weight and loss.rendered_context == 0 and not self.sampling.n_targets:
+            raise ValueError(
+                "loss.rendered_context and sampling.n_targets are both 0, so no view is rendered: raise one, "
+                "or set loss.rendering_weight to 0"
+            )
+        fewest, name = (
+            (self.views.min, "views.min")
+            if self.views.min is not None
+            else (self.sampling.n_context, "sampling.n_context")
+        )
+        if loss.references > fewest:
+            raise ValueError(
+                f"loss.references {loss.references} are more than the views of a sample, {name} {fewest}"
             )
         return self

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from sage_core.config._base import Section, setting
+
+
+Share = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class LossOptions(Section):
@@ -81,7 +86,7 @@ class MixingConfig(Section):
     Without weights all clips are one data set, in which every clip has its turn.
     """
 
-    sources: dict[str, float] = setting(
+    sources: dict[str, Share] = setting(
         {},
         "Weight of the clips whose id, video or source contains this text (first match counts; '*' is every "
         "other clip); clips that nothing matches are left out.",
@@ -91,11 +96,17 @@ class MixingConfig(Section):
         "JSON file with a number for each clip, larger for harder ones, as `python -m "
         "sage_core.training.difficulty` measures it.",
     )
-    difficulty_weights: tuple[float, ...] = setting(
+    difficulty_weights: tuple[Share, ...] = setting(
         (1.0, 1.0),
         "Weights of equally many clips of each source by rising difficulty (the paper mixes medium and hard "
         "clips 1:1).",
     )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> MixingConfig:
+        if not any(self.difficulty_weights):
+            raise ValueError("difficulty_weights give no class of difficulty any weight")
+        return self
 
 
 class CurriculumConfig(Section):

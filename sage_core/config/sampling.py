@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from sage_core.config._base import Section, setting
 
 
@@ -51,3 +53,12 @@ class SamplingConfig(Section):
         "Smallest distance of a new view from its most covisible one, as a share of the median depth.",
         ge=0,
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SamplingConfig:
+        if self.covisibility_min > self.covisibility_max:
+            raise ValueError(
+                f"covisibility_min {self.covisibility_min:g} is above covisibility_max "
+                f"{self.covisibility_max:g}"
+            )
+        return self

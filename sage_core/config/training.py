@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sage_core.config._base import Section, setting, subsection
 
@@ -78,12 +78,15 @@ class EngineConfig(Section):
         "enc_blocks.0.*).",
     )
     batchnorm_frozen: bool = setting(
-        True, "Whether batch-norm layers keep the running statistics of the base weights."
+        True,
+        "Whether batch-norm layers keep the running statistics of the base weights. Off, they gather their own, "
+        "and then optimizer.micro_batch and the number of processes change the result.",
     )
-    lr_factors: dict[str, float] = setting(
+    lr_factors: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = setting(
         {},
         "Factor on the learning rate of a parameter group, or of the parameters whose name matches a "
-        "pattern; patterns count before groups, longer ones first, and 1 where none fits.",
+        "pattern; patterns count before groups, longer ones first, and 1 where none fits. What shall not "
+        "train belongs in frozen.",
     )
     lora: dict[str, LoraConfig] = setting(
         {},

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sage_core.config._base import Section, setting
+from sage_core.config._load import problems
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError
 from sage_core.hub import weights_path
@@ -50,13 +51,13 @@ class TrainSettings(Section):
             ConfigError: unreadable, or a field is unknown, missing or out of bounds.
         """
         try:
-            return cls.model_validate_json(path.read_text())
+            return cls.model_validate_json(path.read_bytes())
         except OSError as error:
             raise ConfigError(
                 f"cannot read the training settings {path}: {error.strerror}"
             ) from error
         except ValidationError as error:
-            raise ConfigError(f"{path}: {error}") from error
+            raise ConfigError(f"{path}: {problems(error, cls)}") from error
 
     @property
     def folder(self) -> Path:

@@ -113,7 +113,7 @@ def test_a_clip_with_too_few_anchors_is_rejected_before_it_is_decoded(inputs, tm
 
 
 def test_a_clip_without_any_trajectory_is_rejected(inputs, tmp_path):
-    never = SamplingConfig(interval_frames=20, covisibility_min=0.99)
+    never = SamplingConfig(interval_frames=20, covisibility_min=0.99, covisibility_max=1.0)
     judgement = assemble_clip(
         inputs, tmp_path, CONFIG.model_copy(update={"sampling": never}), seed=7
     )
