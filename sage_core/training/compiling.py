@@ -8,6 +8,8 @@ from torch import Tensor
 from sage_core.errors import ConfigError
 from sage_core.models import GeometricModel
 
+_FORMS = 64
+
 
 def compile_blocks(model: GeometricModel, *, dynamic: bool) -> None:
     """Compile each of the trunk's blocks in place; names and keys stay as they are.
@@ -19,6 +21,8 @@ def compile_blocks(model: GeometricModel, *, dynamic: bool) -> None:
         ConfigError: nothing here can compile for the model's device.
     """
     _probe(model.device)
+    # Each kind of block, with and without gradient, for each shape: beyond the limit torch compiles no more.
+    torch._dynamo.config.recompile_limit = max(_FORMS, torch._dynamo.config.recompile_limit)
     for block in model.blocks():
         block.compile(dynamic=None if dynamic else False)
 
