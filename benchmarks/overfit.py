@@ -209,7 +209,7 @@ def main(argv=None):
                     )
                 )
     facts = {"steps": arguments.steps, "lr": arguments.lr, "room": arguments.seed}
-    publish("One room by heart", summary(lines), arguments.json, curves=len(lines), **facts)
+    publish("One room by heart", summary(lines), arguments.json, measurements=len(lines), **facts)
     if arguments.json:
         record = json.loads(arguments.json.read_text())
         arguments.json.write_text(json.dumps({**record, "curves": lines}, indent=1) + "\n")
