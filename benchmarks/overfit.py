@@ -28,9 +28,11 @@ from sage_core.training.run import build
 from sage_core.training.samples import video_sample
 from sage_core.world.clips import RoomClip, write_room_shard
 
+RENDERING = {"anchor_weight": 0.0, "rendering_weight": 1.0}
 RUNS = {
     "anchors": {"anchor_weight": 1.0, "rendering_weight": 0.0},
-    "rendering": {"anchor_weight": 0.0, "rendering_weight": 1.0},
+    "rendering": RENDERING,
+    "rendering, rate / 10": RENDERING,
     "both": {"anchor_weight": 1.0, "rendering_weight": 1.0},
     "both + reprojection": {
         "anchor_weight": 1.0,
@@ -116,7 +118,7 @@ def curves(name, loss, shard, room, folder, steps, every, lr) -> Iterator[dict]:
     settings = TrainSettings(
         adapt=adapt,
         datasets=(DataSet(parts=(ShardPart(path=str(shard)),)),),
-        out=str(folder / name.replace(" ", "")),
+        out=str(folder / name.replace(" / ", "_")),
     )
     settings.folder.mkdir(parents=True)
     ranks = Ranks(0, 1, 0, torch.device("cpu"))
@@ -200,7 +202,7 @@ def main(argv=None):
                 Path(folder),
                 arguments.steps,
                 arguments.every,
-                arguments.lr,
+                arguments.lr / 10 if name.endswith("/ 10") else arguments.lr,
             ):
                 lines.append(line)
                 print(
@@ -209,7 +211,7 @@ def main(argv=None):
                     )
                 )
     facts = {"steps": arguments.steps, "lr": arguments.lr, "room": arguments.seed}
-    publish("One room by heart", summary(lines), arguments.json, curves=len(lines), **facts)
+    publish("One room by heart", summary(lines), arguments.json, measurements=len(lines), **facts)
     if arguments.json:
         record = json.loads(arguments.json.read_text())
         arguments.json.write_text(json.dumps({**record, "curves": lines}, indent=1) + "\n")

@@ -11,7 +11,7 @@ import numpy as np
 
 from sage_core.config.losses import CurriculumConfig
 from sage_core.config.sampling import SamplingConfig
-from sage_core.errors import TrainingError
+from sage_core.errors import ShardError, TrainingError
 from sage_core.geometry import SizeRule
 from sage_core.losses import AnchorQuality
 from sage_core.shards import ClipInfo, ShardReader, Trajectory, can_draw, draw_trajectory
@@ -137,13 +137,20 @@ class VideoSamples:
         drawable = [c for c in found if can_draw(self._readers[c[0]].clip(c[1]), sampling)]
         if not drawable:
             raise TrainingError(
-                f"none of the {len(found)} clips in the data set {data.name} yields "
-                f"{sampling.n_context} + {sampling.n_targets} views {sampling.interval_frames:g} frames "
-                "apart: lower adapt.sampling.interval_frames or adapt.sampling.n_context, or mine longer "
-                "clips",
+                f"none of the {len(found)} clips in the data set {data.name} yields a trajectory: mine "
+                f"longer clips, or change adapt.sampling; {self._why(found, sampling)}",
                 reason=Reason.NO_TRAJECTORY if found else Reason.NO_DATA,
             )
         return drawable
+
+    def _why(self, found: list[tuple[int, str]], sampling: SamplingConfig) -> str:
+        """What keeps the first of the clips from yielding a trajectory."""
+        for shard, name in found:
+            try:
+                draw_trajectory(self._readers[shard].clip(name), sampling, np.random.default_rng(0))
+            except ShardError as error:
+                return str(error)
+        return "no clip was named"
 
     def _reader(self, shard: int) -> ShardReader:
         # Open Parquet files do not like to be shared: each loader thread has its own.

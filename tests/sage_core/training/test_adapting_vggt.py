@@ -218,3 +218,8 @@ def test_samples_of_several_shapes_do_not_pass_together(settings):
     run = settings(image_shape="model", optimizer={"micro_batch": 2})
     with pytest.raises(ConfigError, match=r"set adapt\.optimizer\.micro_batch=1"):
         train(run)
+
+
+def test_several_references_are_refused_in_words(settings):
+    with pytest.raises(ConfigError, match="only MV-DUSt3R has several"):
+        train(settings(loss={"references": 2}))

@@ -79,3 +79,58 @@ def test_upstream_in_adapted_and_upstream_out(checkpoint, room_shard, tmp_path):
     assert len(weights & changed) > 0.9 * len(weights)
     again = load_model(tmp_path / "adapted.pth")
     assert asdict(again.config) == asdict(adapted.config)
+
+
+def test_every_option_at_once_trains_and_resumes_bitwise(checkpoint, room_shard, tmp_path):
+    path, before = checkpoint
+    if any(name.startswith("dec_same_view") for name in before):
+        pytest.skip("one model is enough")
+
+    def settings(name):
+        return TrainSettings.model_validate(
+            {
+                "adapt": {
+                    "base": str(path),
+                    "steps": 4,
+                    "sampling": {
+                        "mode": "covisibility",
+                        "n_context": 3,
+                        "n_targets": 1,
+                        "covisibility_max": 1.0,
+                    },
+                    "curriculum": {"share": 0.5},
+                    "loss": {
+                        "perceptual": "none",
+                        "references": 2,
+                        "camera_scale": "all_views",
+                        "labelled_rendering": True,
+                        "anchor_weights": "quality",
+                        "robust": "cauchy",
+                        "reprojection_weight": 1.0,
+                        "exposure": "gain_bias",
+                        "exposure_trained": True,
+                        "masks": True,
+                    },
+                    "regularisation": {"source": "rooms", "ratio": 1, "pool": 2},
+                    "optimizer": {"batch": 2, "lr": 1e-3},
+                    "device": "cpu",
+                    "threads": 1,
+                },
+                "datasets": [
+                    {"name": name, "weight": weight, "parts": [{"path": str(room_shard)}]}
+                    for name, weight in (("a", 3.0), ("b", 1.0))
+                ],
+                "out": str(tmp_path / name),
+            }
+        )
+
+    whole, halves = settings("whole"), settings("halves")
+    train(whole)
+    train(halves, until=2)
+    train(halves)
+    lines = [json.loads(line) for line in (whole.folder / "losses.jsonl").read_text().splitlines()]
+    terms = {name for line in lines for name in line["terms"]}
+    assert {"anchor", "reprojection", "photometric", "labelled", "labelled_rendering"} <= terms
+    assert not any(line["skipped"] for line in lines)
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (halves.folder / name).read_bytes() == (whole.folder / name).read_bytes()
