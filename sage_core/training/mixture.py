@@ -24,8 +24,8 @@ class Mixture:
     In an epoch each data set has its share of the samples, rounded to whole ones that add up, evenly spread:
     the first n samples hold n times its share, give or take one. Within a data set no clip is drawn again
     before all others were, across epochs, in an order of the seed's own that changes from lap to lap. With
-    ``per_visit`` above 1, eight clips at a time take turns until each had that many, while the reader still has
-    their frames in memory.
+    ``per_visit`` above 1, eight clips at a time take turns until each had that many, while the reader
+    still has their frames in memory.
 
     Attributes:
         weights: of the data sets, > 0.
