@@ -101,6 +101,13 @@ class MixingConfig(Section):
         "Weights of equally many clips of each source by rising difficulty (the paper mixes medium and hard "
         "clips 1:1).",
     )
+    per_visit: int = setting(
+        1,
+        "Samples drawn from a clip before the next ones have their turn (eight clips at a time): more make "
+        "reading cheaper (docs/shards.md) and neighbouring steps more alike.",
+        ge=1,
+        le=10_000,
+    )
 
     @model_validator(mode="after")
     def _something_is_left(self) -> MixingConfig:

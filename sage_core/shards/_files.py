@@ -17,7 +17,7 @@ from sage_core.shards.schema import SCHEMA_VERSION, check_version, migrate
 from sage_core.types import Reason
 
 OPEN_FILES = 32
-GROUP_BYTES = 64 << 20
+GROUP_BYTES = 128 << 20
 """Row groups of frames that were read last are kept up to this size."""
 
 

@@ -13,7 +13,7 @@ from sage_core.geometry.poses import intrinsics_matrix
 from sage_core.shards.records import Anchors, FrameRecord
 from sage_core.types import Reason
 
-_SCALARS = ("frame", "time_s", "width", "height", "key", "sharpness")
+_SCALARS = ("clip", "frame", "time_s", "width", "height", "key", "sharpness")
 _LISTS = (
     "intrinsics",
     "cam_from_world",
@@ -32,54 +32,51 @@ class FrameGroup:
     def __init__(self, table: pa.Table) -> None:
         self.size: int = table.nbytes
         columns = {name: _whole(table[name]) for name in table.column_names}
-        self._clip = columns["clip"]
         self._images, self._masks = columns["image"], columns.get("mask")
-        self._scalars = {name: columns[name].to_pylist() for name in _SCALARS}
-        self._lists = {name: _list(columns[name]) for name in _LISTS}
+        scalars = [columns[name].to_pylist() for name in _SCALARS]
+        self._scalars = [
+            dict(zip(_SCALARS, row, strict=True)) for row in zip(*scalars, strict=True)
+        ]
+        self._lists = [_list(columns[name]) for name in _LISTS]
+        self._finite = all(np.isfinite(values).all() for _, values in self._lists[:2])
 
     def frame(self, row: int) -> FrameRecord:
-        """The frame in this row; its arrays are its own, so that it does not keep the group.
+        """The frame in this row; its arrays are views of the group, read-only, and keep it in memory.
 
         Raises:
             ShardError: a pose or intrinsics that are not finite, columns of different lengths.
         """
-        clip, scalars = self._clip[row].as_py(), {k: v[row] for k, v in self._scalars.items()}
-        what = f"frame {scalars['frame']} of clip {clip}"
-        intrinsics, pose = self._values("intrinsics", row), self._values("cam_from_world", row)
+        intrinsics, pose, xy, *others = (
+            values[ends[row] : ends[row + 1]] for ends, values in self._lists
+        )
         if len(intrinsics) != 4 or len(pose) != 12:
-            raise ShardError(f"{what} has a camera of the wrong length: assemble the clip again")
-        if not (np.isfinite(intrinsics).all() and np.isfinite(pose).all()):
-            raise ShardError(
-                f"{what} has a pose or intrinsics that are not finite: assemble the clip again",
-                reason=Reason.NOT_FINITE,
-            )
+            raise self._broken(row, "has a camera of the wrong length")
+        if not self._finite and not np.isfinite((*intrinsics, *pose)).all():
+            problem = "has a pose or intrinsics that are not finite"
+            raise self._broken(row, problem, Reason.NOT_FINITE)
+        if any(2 * len(values) != len(xy) for values in others):
+            raise self._broken(row, "has anchor columns of different lengths")
         return FrameRecord(
-            clip=clip,
             image=self._images[row].as_py(),
             intrinsics=intrinsics_matrix(intrinsics),
             cam_from_world=pose.reshape(3, 4),
-            anchors=self._anchors(row, what),
+            anchors=Anchors(xy.reshape(-1, 2), *others),
             mask=None if self._masks is None else self._masks[row].as_py(),
-            **scalars,
+            **self._scalars[row],
         )
 
-    def _anchors(self, row: int, what: str) -> Anchors:
-        xy, *others = (self._values(name, row) for name in _LISTS[2:])
-        if len({len(xy) / 2, *map(len, others)}) != 1:
-            raise ShardError(
-                f"{what}: its anchor columns have different lengths: assemble the clip again"
-            )
-        return Anchors(xy.reshape(-1, 2), *others)
-
-    def _values(self, name: str, row: int) -> NDArray[Any]:
-        ends, values = self._lists[name]
-        return values[ends[row] : ends[row + 1]].copy()
+    def _broken(self, row: int, problem: str, reason: Reason | None = None) -> ShardError:
+        named = self._scalars[row]
+        return ShardError(
+            f"frame {named['frame']} of clip {named['clip']} {problem}: assemble the clip again",
+            reason=reason,
+        )
 
 
 def _whole(column: pa.ChunkedArray) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _list(column: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
+def _list(column: Any) -> tuple[list[int], NDArray[Any]]:
     """Where each row's values end and begin, and all values."""
-    return column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
+    return column.offsets.to_pylist(), column.values.to_numpy(zero_copy_only=False)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +101,7 @@ class ShardReader:
     def row_group(self, name: str, row: int) -> int:
         """Number of the row group that holds a clip's row, within its file."""
         place = self._place(name)
-        return place.first_group + int(np.searchsorted(place.starts, row, side="right")) - 1
+        return place.first_group + bisect_right(place.starts, row) - 1
 
     def points(self, name: str) -> PointCloud:
         """The SfM points of a clip."""
@@ -119,19 +122,16 @@ class ShardReader:
         """
         name = clip if isinstance(clip, str) else clip.clip
         place = self._place(name)
-        wanted = np.asarray(rows, np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= place.starts[-1]):
+        if rows and (min(rows) < 0 or max(rows) >= place.starts[-1]):
             raise ShardError(
                 f"clip {name} has rows 0 to {place.starts[-1] - 1}, asked for {sorted(rows)}"
             )
-        groups = np.searchsorted(place.starts, wanted, side="right") - 1
         found: dict[int, FrameRecord] = {}
-        for group in np.unique(groups):
-            at = place.first_group + int(group)
-            frames = FILES.frames(place.frames_path, at)
-            for row in wanted[groups == group]:
-                found[int(row)] = frames.frame(int(row) - place.starts[group])
-        return [found[int(row)] for row in wanted]
+        places = sorted((bisect_right(place.starts, row) - 1, row) for row in rows)
+        for group, own in groupby(places, key=itemgetter(0)):
+            frames = FILES.frames(place.frames_path, place.first_group + group)
+            found |= {row: frames.frame(row - place.starts[group]) for _, row in own}
+        return [found[row] for row in rows]
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:

@@ -35,6 +35,7 @@ class SampleRules:
         curriculum: how the sampling widens as the run goes on.
         quality: weighs anchors; None for equal weights.
         masks: whether the shards' masks are heeded.
+        per_visit: samples of a clip before the next ones have their turn.
     """
 
     per_epoch: int = 0
@@ -42,6 +43,7 @@ class SampleRules:
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     quality: AnchorQuality | None = None
     masks: bool = False
+    per_visit: int = 1
 
 
 class VideoSamples:
@@ -78,6 +80,7 @@ class VideoSamples:
             tuple(len(names) for names in self._clips),
             rules.per_epoch or _PER_DATA_SET * len(datasets),
             seed,
+            rules.per_visit,
         )
         self._sampling, self._size, self._rules = sampling, size, rules
         self._seed, self._shuffle = seed, shuffle_views

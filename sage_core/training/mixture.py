@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 _CLIP_ORDER = 1_000
 """Keeps the draws of the clips' order apart from all others of a seed."""
 
+_AT_ONCE = 8
+"""Clips that take turns when each has several: what the reader keeps of them stays below its bound."""
+
 Ints = NDArray[np.int64]
 
 
@@ -20,27 +23,35 @@ class Mixture:
 
     In an epoch each data set has its share of the samples, rounded to whole ones that add up, evenly spread:
     the first n samples hold n times its share, give or take one. Within a data set no clip is drawn again
-    before all others were, across epochs, in an order of the seed's own that changes from lap to lap.
+    before all others were, across epochs, in an order of the seed's own that changes from lap to lap. With
+    ``per_visit`` above 1, eight clips at a time take turns until each had that many, while the reader
+    still has their frames in memory.
 
     Attributes:
         weights: of the data sets, > 0.
         clips: how many clips each holds.
         per_epoch: video samples in an epoch.
         seed: of the run.
+        per_visit: samples of a clip in each lap.
     """
 
     weights: tuple[float, ...]
     clips: tuple[int, ...]
     per_epoch: int
     seed: int
+    per_visit: int = 1
 
     def at(self, epoch: int, index: int) -> tuple[int, int]:
         """Data set and clip, by number, of the ``index``-th sample of an epoch."""
         order, turns = _interleaved(self.counts())
         data = int(order[index % self.per_epoch])
         turn = epoch * self.counts()[data] + int(turns[index % self.per_epoch])
-        lap, place = divmod(turn, self.clips[data])
-        return data, int(_permutation(self.seed, data, lap, self.clips[data])[place])
+        clips = self.clips[data]
+        lap, place = divmod(turn, clips * self.per_visit)
+        table, step = divmod(place, _AT_ONCE * self.per_visit)
+        first = table * _AT_ONCE
+        chosen = first + step % min(_AT_ONCE, clips - first)
+        return data, int(_permutation(self.seed, data, lap, clips)[chosen])
 
     def counts(self) -> tuple[int, ...]:
         """Samples of each data set in an epoch."""

@@ -193,6 +193,7 @@ def _rules(adapt: AdaptConfig, order: SampleOrder) -> SampleRules:
         curriculum=adapt.curriculum,
         quality=quality if loss.anchor_weights == "quality" else None,
         masks=loss.masks,
+        per_visit=adapt.mixing.per_visit,
     )
 
 

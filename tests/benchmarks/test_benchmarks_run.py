@@ -41,11 +41,11 @@ def test_rasteriser_contestants_draw_the_same():
 def test_reader(capsys, tmp_path):
     small = (
         "--width", "64", "--height", "48", "--clips", "2", "--frames", "70", "--anchors", "20",
-        "--samples", "8", "--rounds", "2",
+        "--samples", "16", "--rounds", "2",
     )  # fmt: skip
     found, record = rows(capsys, reader.main, tmp_path / "out.json", *small)
     assert [row["from"] for row in found][:4] == [
-        "memory", "our shards, 1 per visit", "our shards, 4 per visit", "our shards, 8 per visit",
+        "memory", "our shards, 1 per visit", "our shards, 4 per visit", "our shards, 16 per visit",
     ]  # fmt: skip
     assert found[0]["share"] == 1
     assert [row["samples per row group"] for row in found[:2]] == [None, 1]

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_no_clip_starves_whatever_the_epochs(mixture):
         for start in range(0, len(clips), n):
             lap = clips[start : start + n]
             assert len(set(lap)) == len(lap)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31 - 1))
+def test_several_samples_a_visit_are_drawn_while_the_clip_is_at_hand(clips, per_visit, seed):
+    """Each lap holds every clip so often, eight at a time, none twice in a row unless it is alone."""
+    lap = clips * per_visit
+    mixture = Mixture((1.0,), (clips,), lap, seed, per_visit)
+    drawn = [mixture.at(0, i)[1] for i in range(lap)]
+    assert set(Counter(drawn).values()) == {per_visit}
+    for clip in range(clips):
+        places = [i for i, one in enumerate(drawn) if one == clip]
+        assert places[-1] - places[0] < 8 * per_visit
+    if clips % 8 != 1:
+        assert all(a != b for a, b in pairwise(drawn))
+    once = Mixture((1.0,), (clips,), lap, seed)
+    if per_visit == 1:
+        assert drawn == [once.at(0, i)[1] for i in range(lap)]
 
 
 @given(mixtures(), st.integers(0, 5), st.data())
