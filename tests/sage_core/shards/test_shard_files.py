@@ -341,6 +341,37 @@ def test_a_picture_that_is_no_jpeg_is_named(tmp_path, clips):
     assert [problem.frame for problem in validate([tmp_path])] == [0]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("cam_from_world", lambda values: values[:-1], "per-frame columns have different lengths"),
+        ("cam_from_world", lambda values: [], "per-frame columns have different lengths"),
+        ("frame", lambda values: values[:-1], "per-frame columns have different lengths"),
+        ("time_s", lambda values: [NAN] * len(values), "times do not increase"),
+        ("depth_median", lambda values: [NAN] * len(values), "median depth is not finite"),
+        ("point_xyz", lambda values: values[:-1], "point columns have different lengths"),
+        ("point_rgb", lambda values: [], "point columns have different lengths"),
+        ("point_xyz", lambda values: [NAN] * len(values), "points are not finite"),
+        ("covisibility_j", lambda values: [99] * len(values), "rows that are not there"),
+        ("trajectories", lambda values: [{**t, "context": []} for t in values], "without views"),
+        ("trajectories", lambda values: [{**t, "score": NAN} for t in values], "score"),
+        ("figures", lambda text: "{", "figures are no JSON"),
+        ("provenance", lambda text: "{", "provenance are no JSON"),
+    ],
+)
+def test_validate_names_whatever_is_wrong_with_a_clips_row(shard, column, change, message):
+    path = shard / "clips-abc.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    changed = [change(value) for value in table[column].to_pylist()]
+    field = table.schema.field(at)
+    rewrite(path, table.set_column(at, field, pa.array(changed, field.type)))
+    assert any(message in str(problem) for problem in validate([shard]))
+
+
 def test_validate_sees_mixed_up_conventions(tmp_path, clips):
     frame = clips[1][1][0]
     R, t = frame.cam_from_world[:, :3], frame.cam_from_world[:, 3:]

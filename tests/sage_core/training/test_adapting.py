@@ -100,7 +100,7 @@ def test_anchors_alone_learn(settings):
         ({"lr_factors": {"encode": 2.0}}, ConfigError, "lr_factors names encode"),
         (
             {"frozen": ("encoder", "decoder", "point_head", "gaussian_head")},
-            TrainingError,
+            ConfigError,
             "nothing to train",
         ),
     ],
