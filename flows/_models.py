@@ -49,8 +49,9 @@ def list_models(json_: JsonOption = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     table = Table()
-    for column in ("name", "architecture", "parameters", "licence", "commercial use", "here"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("name", no_wrap=True)  # whole at any width, to be given to `pull`
+    for column in ("kind", "size", "licence", "commercial", "here"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         size = f"{row['parameters_m']:,.0f} M" if row["parameters_m"] else "?"
         use = "yes" if row["commercial"] else "no"

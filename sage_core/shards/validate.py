@@ -144,6 +144,8 @@ def _anchor_problems(frame: FrameRecord, points: PointCloud) -> Iterator[str]:
         yield "anchors lie outside the picture"
     if not (np.isfinite(anchors.depth) & (anchors.depth > 0)).all():
         yield "anchors have no positive depth"
+    if not (np.isfinite(anchors.error_px).all() and np.isfinite(anchors.angle_deg).all()):
+        yield "anchors have an error or angle that is not finite"
     at = np.searchsorted(points.ids, anchors.point).clip(max=max(0, len(points.ids) - 1))
     if len(points.ids) == 0 or (points.ids[at] != anchors.point).any():
         yield "anchors name points that the clip does not have"

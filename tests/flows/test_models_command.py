@@ -19,8 +19,9 @@ from sage_core.models import MVDust3rConfig, build_model, load_model, save_model
 SMALL = MVDust3rConfig(16, 4, 16, 1, 2, 16, 1, 2, 2, 4, 8)
 
 
-def sage(*arguments, **options):
-    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"}, **options)
+def sage(*arguments, columns=200, **options):
+    env = {"COLUMNS": str(columns)}
+    return CliRunner().invoke(app, [str(a) for a in arguments], env=env, **options)
 
 
 def words(done):
@@ -73,6 +74,8 @@ def test_list_tells_licences_and_what_is_here(monkeypatch, tmp_path):
     for row in rows:
         assert row["name"] in text
         assert row["licence"] in text
+    narrow = words(sage("models", "list", columns=80))
+    assert all(f" {row['name']} " in narrow for row in rows)
 
 
 def test_pull_wants_the_licence_accepted_then_the_name_is_enough(offered, model):

@@ -378,11 +378,13 @@ def test_validate_sees_mixed_up_conventions(tmp_path, clips):
     camera_to_world = np.concatenate([R.T, -R.T @ t + 0.3], 1)
     half_pixel = frame.intrinsics - 0.5 * np.eye(3, k=2)
     mirrored = frame.cam_from_world * [-1, 1, 1, 1]
+    without_angle = replace(frame.anchors, angle_deg=frame.anchors.angle_deg * np.float32(NAN))
     for name, change, message in [
         ("a", {"cam_from_world": camera_to_world}, "from where their points project to"),
         ("b", {"intrinsics": half_pixel}, "from where their points project to"),
         ("c", {"cam_from_world": mirrored}, "holds no rotation"),
         ("d", {"width": 95}, "its row says 95x64"),
+        ("f", {"anchors": without_angle}, "angle that is not finite"),
         ("e", {"anchors": frame.anchors.select(np.array([0]))}, None),
     ]:
         problems = [str(p) for p in validate([broken(tmp_path / name, clips, **change)])]

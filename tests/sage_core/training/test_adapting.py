@@ -146,6 +146,12 @@ def test_the_plan_is_what_the_run_takes(settings):
     assert 0 < found.memory_mb["activations"] < found.memory_mb["total"] < 100
 
 
+def test_a_run_is_planned_where_its_device_is_not(settings):
+    found = plan(settings(device="cuda", processes=1))
+    assert found.memory_mb["activations"] > 0
+    assert (found.hours is None) == (not torch.cuda.is_available())
+
+
 @pytest.mark.slow
 def test_killed_outright_and_launched_again(settings):
     """SIGKILL in the middle; the same command finishes, and every byte is as if nothing had happened."""
