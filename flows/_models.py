@@ -154,6 +154,8 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Write weights for who does not use SAGE: all of upstream's tensors, by upstream's names."""
+    if out.is_dir():
+        usage(f"{out} is a folder: name a file in it")
     if out.exists() and not overwrite:
         usage(f"{out} is there already: give --overwrite, or another name")
     teach(lambda: _exported(file, out, form))

@@ -447,6 +447,9 @@ def test_inspect_shows_clips_and_draws_anchors(shard, tmp_path):
     inspect([shard], draw=tmp_path / "middle.jpg", console=console)
     text = console.export_text()
     assert "shard abc: 2 clips, 30 frames" in text
+    narrow = Console(width=72, record=True, file=StringIO())
+    inspect([shard], draw=None, console=narrow)
+    assert "…" not in narrow.export_text()
     assert "v1_000000_000090" in text
     assert (tmp_path / "middle.jpg").stat().st_size > 1000
     frame = reader.frames("v0_000000_000200", [3])[0]
