@@ -49,8 +49,9 @@ def list_models(json_: JsonOption = False) -> None:
         print(json.dumps(rows, indent=2))
         return
     table = Table()
-    for column in ("name", "architecture", "parameters", "licence", "commercial use", "here"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("name", no_wrap=True)  # whole at any width, to be given to `pull`
+    for column in ("kind", "size", "licence", "commercial", "here"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         size = f"{row['parameters_m']:,.0f} M" if row["parameters_m"] else "?"
         use = "yes" if row["commercial"] else "no"
@@ -153,6 +154,8 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
     """Write weights for who does not use SAGE: all of upstream's tensors, by upstream's names."""
+    if out.is_dir():
+        usage(f"{out} is a folder: name a file in it")
     if out.exists() and not overwrite:
         usage(f"{out} is there already: give --overwrite, or another name")
     teach(lambda: _exported(file, out, form))

@@ -227,8 +227,13 @@ def _own_info(file: WeightsFile) -> WeightsInfo | None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A new file beside ``path`` that takes its place when it was written whole, and else goes."""
+    """A new file beside ``path`` that takes its place when it was written whole, and else goes.
+
+    Raises:
+        OSError: no file can be made there, found out before anything is written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.touch()
     try:
         yield unfinished
         with unfinished.open("rb") as file:

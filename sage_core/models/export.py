@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
+from sage_core.errors import CheckpointError
 from sage_core.models.checkpoints import replaced, upstream_state
 from sage_core.models.interface import GeometricModel
 from sage_core.models.registry import architecture_of
@@ -31,15 +34,31 @@ def export_model(
     The licence and where the weights come from go along: under ``licence`` and ``provenance`` beside the
     state dict where upstream nests it under ``model``, else in the metadata of safetensors. A bare
     state dict has no place for them, so they are told in a text file beside it.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        CheckpointError: the file cannot be written whole.
     """
     path, state = Path(path), upstream_state(model)
     facts = {"licence": model.licence, "provenance": json.dumps(dict(provenance or {}))}
+    nested = architecture_of(model).nested
     with replaced(path) as unfinished:
-        if form == "safetensors":
-            save_file(state, unfinished, {"format": "pt", **facts})
-        elif architecture_of(model).nested:
-            torch.save({"model": state, **facts}, unfinished)
-        else:
-            torch.save(state, unfinished)
-            text = f"{facts['licence']}\n{facts['provenance']}\n"
-            path.with_name(f"{path.name}.licence.txt").write_text(text)
+        try:
+            _write(state, unfinished, form, nested, facts)
+        except (RuntimeError, SafetensorError) as error:  # both wrap what the system said
+            first = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"{path} cannot be written ({first}): see whether its disk is full"
+            ) from error
+    if form == "upstream" and not nested:
+        text = f"{facts['licence']}\n{facts['provenance']}\n"
+        path.with_name(f"{path.name}.licence.txt").write_text(text)
+
+
+def _write(
+    state: dict[str, Tensor], file: Path, form: ExportFormat, nested: bool, facts: dict[str, str]
+) -> None:
+    if form == "safetensors":
+        save_file(state, file, {"format": "pt", **facts})
+    else:
+        torch.save({"model": state, **facts} if nested else state, file)

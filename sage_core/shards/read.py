@@ -28,6 +28,7 @@ from sage_core.shards.schema import CLIPS
 from sage_core.types import Reason
 
 _POINT_COLUMNS = ["point", "point_xyz", "point_rgb"]
+_FRAME_COLUMNS = ["frame", "time_s", "sharpness", "depth_median"]
 _CACHED_CLIPS = 64
 
 
@@ -86,7 +87,12 @@ class ShardReader:
         return [self._read_clip(name) for name in self.names]
 
     def clip(self, name: str) -> ClipInfo:
-        """One clip's row without its points; the last few read are kept."""
+        """One clip's row without its points; the last few read are kept.
+
+        Raises:
+            ShardError: an unknown clip, a pose that is not finite, columns of different lengths, a
+                trajectory without views, texts that are no JSON.
+        """
         if name not in self._clips:
             self._clips[name] = self._read_clip(name)
             if len(self._clips) > _CACHED_CLIPS:
@@ -104,14 +110,17 @@ class ShardReader:
         return place.first_group + bisect_right(place.starts, row) - 1
 
     def points(self, name: str) -> PointCloud:
-        """The SfM points of a clip."""
+        """The SfM points of a clip.
+
+        Raises:
+            ShardError: an unknown clip, columns of different lengths.
+        """
         place = self._place(name)
         row = FILES.read(place.clips_path, "clips", place.clip_group, _POINT_COLUMNS)
-        return PointCloud(
-            _values(row, "point", 0),
-            _values(row, "point_xyz", 0).reshape(-1, 3),
-            _values(row, "point_rgb", 0).reshape(-1, 3),
-        )
+        ids, xyz, rgb = (_values(row, column, 0) for column in _POINT_COLUMNS)
+        if not 3 * len(ids) == len(xyz) == len(rgb):
+            raise _different_lengths(name, "point columns")
+        return PointCloud(ids, xyz.reshape(-1, 3), rgb.reshape(-1, 3))
 
     def frames(self, clip: str | ClipInfo, rows: Sequence[int]) -> list[FrameRecord]:
         """The frames of a clip at these rows, in this order; JPEGs are not decoded yet.
@@ -220,22 +229,39 @@ def _clip_info(row: pa.Table) -> ClipInfo:
             f"clip {name} has a pose that is not finite: assemble it again",
             reason=Reason.NOT_FINITE,
         )
+    frames, *others = (_values(row, column, 0) for column in _FRAME_COLUMNS)
+    if {len(frames), *map(len, others), len(poses) / 12} != {len(frames)}:
+        raise _different_lengths(name, "per-frame columns")
+    trajectories = [Trajectory(**fields) for fields in row["trajectories"][0].as_py()]
+    if any(len(trajectory.context) < 2 for trajectory in trajectories):
+        raise ShardError(f"clip {name} has a trajectory without views: assemble it again")
     return ClipInfo(
-        clip=name,
-        video=row["video"][0].as_py(),
-        source=row["source"][0].as_py(),
-        ordered=row["ordered"][0].as_py(),
-        frames=_values(row, "frame", 0),
-        times_s=_values(row, "time_s", 0),
-        sharpness=_values(row, "sharpness", 0),
-        depth_median=_values(row, "depth_median", 0),
+        name,
+        row["video"][0].as_py(),
+        row["source"][0].as_py(),
+        row["ordered"][0].as_py(),
+        frames,
+        *others,
         cam_from_world=poses.reshape(-1, 3, 4),
         covisibility=Covisibility(
             _values(row, "covisibility_i", 0),
             _values(row, "covisibility_j", 0),
             _values(row, "covisibility_share", 0),
         ),
-        trajectories=[Trajectory(**fields) for fields in row["trajectories"][0].as_py()],
-        figures=json.loads(row["figures"][0].as_py()),
-        provenance=json.loads(row["provenance"][0].as_py()),
+        trajectories=trajectories,
+        figures=_json(row, "figures"),
+        provenance=_json(row, "provenance"),
     )
+
+
+def _different_lengths(clip: str, what: str) -> ShardError:
+    return ShardError(f"clip {clip}: its {what} have different lengths: assemble it again")
+
+
+def _json(row: pa.Table, column: str) -> Any:
+    try:
+        return json.loads(row[column][0].as_py())
+    except ValueError as error:
+        raise ShardError(
+            f"clip {row['clip'][0].as_py()}: its {column} are no JSON ({error}): assemble it again"
+        ) from error

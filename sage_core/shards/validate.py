@@ -100,16 +100,14 @@ def _clip_problems(reader: ShardReader, path: str, name: str) -> Iterator[Proble
 
 def _index_problems(clip: ClipInfo, points: PointCloud) -> Iterator[str]:
     n = clip.n_frames
-    lengths = {len(clip.times_s), len(clip.sharpness), len(clip.depth_median), n}
-    if lengths != {n} or len(clip.cam_from_world) != n:
-        yield "its per-frame columns have different lengths"
-        return
     if (np.diff(clip.frames) <= 0).any():
         yield "its frames are not in order"
-    if clip.ordered and (np.diff(clip.times_s) <= 0).any():
+    if clip.ordered and not (np.diff(clip.times_s) > 0).all():
         yield "its times do not increase"
-    if len(points.ids) != len(points.xyz) or not np.isfinite(points.xyz).all():
-        yield "its points are not finite, or not as many as their ids"
+    if not (np.isfinite(clip.sharpness).all() and np.isfinite(clip.depth_median).all()):
+        yield "its sharpness or median depth is not finite"
+    if not np.isfinite(points.xyz).all():
+        yield "its points are not finite"
     c = clip.covisibility
     if not len(c.i) == len(c.j) == len(c.share) or ((c.i < 0) | (c.j >= n) | (c.i >= c.j)).any():
         yield "its covisibility names rows that are not there"
@@ -119,6 +117,8 @@ def _index_problems(clip: ClipInfo, points: PointCloud) -> Iterator[str]:
         rows = trajectory.rows
         if len(set(rows)) < len(rows) or min(rows) < 0 or max(rows) >= n:
             yield f"trajectory {index} names a row twice, or one that is not there"
+        if not np.isfinite(trajectory.score):
+            yield f"trajectory {index} has a score that is not finite"
 
 
 def _frame_problems(frame: FrameRecord, clip: ClipInfo, row: int) -> Iterator[str]:
@@ -144,6 +144,8 @@ def _anchor_problems(frame: FrameRecord, points: PointCloud) -> Iterator[str]:
         yield "anchors lie outside the picture"
     if not (np.isfinite(anchors.depth) & (anchors.depth > 0)).all():
         yield "anchors have no positive depth"
+    if not (np.isfinite(anchors.error_px).all() and np.isfinite(anchors.angle_deg).all()):
+        yield "anchors have an error or angle that is not finite"
     at = np.searchsorted(points.ids, anchors.point).clip(max=max(0, len(points.ids) - 1))
     if len(points.ids) == 0 or (points.ids[at] != anchors.point).any():
         yield "anchors name points that the clip does not have"
@@ -151,6 +153,6 @@ def _anchor_problems(frame: FrameRecord, points: PointCloud) -> Iterator[str]:
     xy, depth = project(frame.intrinsics, transform(frame.cam_from_world, points.xyz[at]))
     off = np.linalg.norm(xy - anchors.xy, axis=-1)
     if not (off <= _ANCHOR_TOLERANCE_PX).all():
-        yield f"anchors lie up to {np.nanmax(off):.2f} px from where their points project to"
+        yield f"anchors lie up to {off.max():.2f} px from where their points project to"
     if not np.allclose(depth, anchors.depth, rtol=_DEPTH_TOLERANCE):
         yield "anchor depths are not the depths of their points"

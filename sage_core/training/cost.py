@@ -55,8 +55,8 @@ def peak_flops(device: torch.device, *, half: bool, given_tflops: float | None) 
     """Operations a second that the device could do: as given, or by its name for bfloat16, or not known."""
     if given_tflops is not None:
         return given_tflops * 1e12
-    if device.type != "cuda" or not half:
-        return None
+    if device.type != "cuda" or not half or not torch.cuda.is_available():
+        return None  # a run is also planned where its device is not
     return known_peak(torch.cuda.get_device_name(device))
 
 

@@ -64,17 +64,11 @@ class Trainer(Generic[T]):
         """Build the optimiser and take up the newest checkpoint in ``folder``, if there is one.
 
         Raises:
-            TrainingError: the batch cannot be shared out evenly, or nothing trains.
+            TrainingError: the batch cannot be shared out evenly.
             CheckpointError: the newest checkpoint belongs to another run, or is damaged.
         """
         self.parts, self.routine, self.folder, self.ranks = parts, routine, folder, ranks
         routine.check(ranks)
-        if not parts.groups:
-            raise TrainingError(
-                "every parameter is frozen, so there is nothing to train: take a group out of "
-                "adapt.frozen",
-                reason=Reason.BAD_CONFIG,
-            )
         self.optimizer = build_optimizer(
             parts.groups, betas=routine.betas, weight_decay=routine.weight_decay
         )

@@ -46,15 +46,15 @@ def mixed(clips: Iterable[MinedClip], mixing: MixingConfig) -> tuple[DataSet, ..
     )
 
 
-def read_difficulty(path: Path) -> dict[str, float]:
-    """Difficulties by clip, as :mod:`sage_core.training.difficulty` writes them.
+def read_difficulty(path: Path) -> dict[str, float | None]:
+    """Difficulties by clip, as :mod:`sage_core.training.difficulty` writes them; None: no sample, no number.
 
     Raises:
         ConfigError: no such file, or not a number for each clip.
     """
     try:
         data = json.loads(path.read_text())
-        return {str(clip): float(value) for clip, value in data.items()}
+        return {clip: None if value is None else float(value) for clip, value in data.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"adapt.mixing.difficulty={str(path)!r} is no JSON file with a number for each clip "
@@ -89,7 +89,7 @@ def _by_difficulty(
     name: str,
     weight: float,
     clips: Sequence[MinedClip],
-    known: Mapping[str, float],
+    known: Mapping[str, float | None],
     weights: Sequence[float],
 ) -> list[DataSet]:
     if unknown := [clip.clip for clip in clips if clip.clip not in known]:
@@ -97,12 +97,14 @@ def _by_difficulty(
             f"adapt.mixing.difficulty does not say how hard {len(unknown)} of the {len(clips)} clips of "
             f"{name} are, among them {unknown[0]}: measure them with python -m sage_core.training.difficulty"
         )
-    if len(clips) < len(weights):
+    measured = {c.clip: value for c in clips if (value := known[c.clip]) is not None}
+    if len(measured) < len(weights):
         raise ConfigError(
-            f"the {len(clips)} clips of {name} do not make {len(weights)} classes of difficulty: give "
+            f"the {len(measured)} clips of {name} do not make {len(weights)} classes of difficulty: give "
             "adapt.mixing.difficulty_weights fewer"
         )
-    ordered = sorted(clips, key=lambda clip: (known[clip.clip], clip.clip))
+    kept = [clip for clip in clips if clip.clip in measured]
+    ordered = sorted(kept, key=lambda clip: (measured[clip.clip], clip.clip))
     n = len(weights)
     return [
         _data_set(

@@ -60,7 +60,8 @@ def prepared(model: GeometricModel, adapt: AdaptConfig, ranks: Ranks, seed: int)
     """A base model as the settings want it trained.
 
     Raises:
-        ConfigError: a group that the model does not have, a size that is no multiple of its patch.
+        ConfigError: a group that the model does not have, nothing left to train, a size that is no multiple of
+            its patch.
     """
     model = adapted(model, adapt, seed).to(ranks.device)
     size = image_size(adapt, model)
@@ -92,6 +93,10 @@ def adapted(model: GeometricModel, adapt: AdaptConfig, seed: int) -> GeometricMo
                 f"adapt.lr_factors names {entry}: this model's groups are "
                 f"{', '.join(model.parameter_groups())}, and no parameter's name matches"
             )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "every parameter is frozen, so there is nothing to train: take a group out of adapt.frozen"
+        )
     model.checkpointing = adapt.checkpoint_activations
     return model.train()
 

@@ -19,8 +19,9 @@ from sage_core.models import MVDust3rConfig, build_model, load_model, save_model
 SMALL = MVDust3rConfig(16, 4, 16, 1, 2, 16, 1, 2, 2, 4, 8)
 
 
-def sage(*arguments, **options):
-    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"}, **options)
+def sage(*arguments, columns=200, **options):
+    env = {"COLUMNS": str(columns)}
+    return CliRunner().invoke(app, [str(a) for a in arguments], env=env, **options)
 
 
 def words(done):
@@ -73,6 +74,8 @@ def test_list_tells_licences_and_what_is_here(monkeypatch, tmp_path):
     for row in rows:
         assert row["name"] in text
         assert row["licence"] in text
+    narrow = words(sage("models", "list", columns=80))
+    assert all(f" {row['name']} " in narrow for row in rows)
 
 
 def test_pull_wants_the_licence_accepted_then_the_name_is_enough(offered, model):
@@ -127,6 +130,10 @@ def test_export_gives_upstreams_container_and_plain_safetensors(file, model, tmp
     with safe_open(plain, "pt") as opened:
         assert opened.metadata()["format"] == "pt"
         assert set(opened.keys()) == wanted.keys()
+    for nowhere, said in ((tmp_path, "is a folder"), ("/proc/x.pth", "No such file or directory")):
+        refused = sage("models", "export", file, "--out", nowhere)
+        assert refused.exit_code in (1, 2)
+        assert said in words(refused) and "Traceback" not in words(refused)
     again = sage("models", "export", file, "--out", pth)
     assert (again.exit_code, "--overwrite" in words(again)) == (2, True)
 

@@ -127,6 +127,8 @@ def test_other_formats_and_missing_files(model, tmp_path):
     save_file(load_file(path), path, {"format": "sage-model-99"})
     with pytest.raises(CheckpointError, match="sage-model-99"):
         load_model(path)
+    with pytest.raises(CheckpointError, match="looks like safetensors"):
+        load_model(path.rename(tmp_path / "m.bin"))
     with pytest.raises(CheckpointError, match="no weights file"):
         load_model(tmp_path / "nowhere.safetensors")
     with pytest.raises(CheckpointError, match="sage models pull mvdust3r"):

@@ -338,17 +338,50 @@ def test_a_picture_that_is_no_jpeg_is_named(tmp_path, clips):
     assert [problem.frame for problem in validate([tmp_path])] == [0]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("cam_from_world", lambda values: values[:-1], "per-frame columns have different lengths"),
+        ("cam_from_world", lambda values: [], "per-frame columns have different lengths"),
+        ("frame", lambda values: values[:-1], "per-frame columns have different lengths"),
+        ("time_s", lambda values: [NAN] * len(values), "times do not increase"),
+        ("depth_median", lambda values: [NAN] * len(values), "median depth is not finite"),
+        ("point_xyz", lambda values: values[:-1], "point columns have different lengths"),
+        ("point_rgb", lambda values: [], "point columns have different lengths"),
+        ("point_xyz", lambda values: [NAN] * len(values), "points are not finite"),
+        ("covisibility_j", lambda values: [99] * len(values), "rows that are not there"),
+        ("trajectories", lambda values: [{**t, "context": []} for t in values], "without views"),
+        ("trajectories", lambda values: [{**t, "score": NAN} for t in values], "score"),
+        ("figures", lambda text: "{", "figures are no JSON"),
+        ("provenance", lambda text: "{", "provenance are no JSON"),
+    ],
+)
+def test_validate_names_whatever_is_wrong_with_a_clips_row(shard, column, change, message):
+    path = shard / "clips-abc.parquet"
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(column)
+    changed = [change(value) for value in table[column].to_pylist()]
+    field = table.schema.field(at)
+    rewrite(path, table.set_column(at, field, pa.array(changed, field.type)))
+    assert any(message in str(problem) for problem in validate([shard]))
+
+
 def test_validate_sees_mixed_up_conventions(tmp_path, clips):
     frame = clips[1][1][0]
     R, t = frame.cam_from_world[:, :3], frame.cam_from_world[:, 3:]
     camera_to_world = np.concatenate([R.T, -R.T @ t + 0.3], 1)
     half_pixel = frame.intrinsics - 0.5 * np.eye(3, k=2)
     mirrored = frame.cam_from_world * [-1, 1, 1, 1]
+    without_angle = replace(frame.anchors, angle_deg=frame.anchors.angle_deg * np.float32(NAN))
     for name, change, message in [
         ("a", {"cam_from_world": camera_to_world}, "from where their points project to"),
         ("b", {"intrinsics": half_pixel}, "from where their points project to"),
         ("c", {"cam_from_world": mirrored}, "holds no rotation"),
         ("d", {"width": 95}, "its row says 95x64"),
+        ("f", {"anchors": without_angle}, "angle that is not finite"),
         ("e", {"anchors": frame.anchors.select(np.array([0]))}, None),
     ]:
         problems = [str(p) for p in validate([broken(tmp_path / name, clips, **change)])]
@@ -411,6 +444,9 @@ def test_inspect_shows_clips_and_draws_anchors(shard, tmp_path):
     inspect([shard], draw=tmp_path / "middle.jpg", console=console)
     text = console.export_text()
     assert "shard abc: 2 clips, 30 frames" in text
+    narrow = Console(width=72, record=True, file=StringIO())
+    inspect([shard], draw=None, console=narrow)
+    assert "…" not in narrow.export_text()
     assert "v1_000000_000090" in text
     assert (tmp_path / "middle.jpg").stat().st_size > 1000
     frame = reader.frames("v0_000000_000200", [3])[0]

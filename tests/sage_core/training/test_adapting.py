@@ -100,7 +100,7 @@ def test_anchors_alone_learn(settings):
         ({"lr_factors": {"encode": 2.0}}, ConfigError, "lr_factors names encode"),
         (
             {"frozen": ("encoder", "decoder", "point_head", "gaussian_head")},
-            TrainingError,
+            ConfigError,
             "nothing to train",
         ),
     ],
@@ -144,6 +144,12 @@ def test_the_plan_is_what_the_run_takes(settings):
         p.numel() for p in load_model(run.adapt.base).parameters()
     )
     assert 0 < found.memory_mb["activations"] < found.memory_mb["total"] < 100
+
+
+def test_a_run_is_planned_where_its_device_is_not(settings):
+    found = plan(settings(device="cuda", processes=1))
+    assert found.memory_mb["activations"] > 0
+    assert (found.hours is None) == (not torch.cuda.is_available())
 
 
 @pytest.mark.slow

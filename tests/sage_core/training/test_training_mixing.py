@@ -230,14 +230,22 @@ def test_samples_come_in_proportion_from_real_shards(tmp_path):
     assert draw(SampleId(Kind.VIDEO, 0, 0)).images.shape == (2, 3, 32, 32)
 
 
+def test_a_clip_that_yields_no_sample_is_in_no_class_of_difficulty(tmp_path):
+    file = tmp_path / "difficulty.json"
+    file.write_text('{"c0": 1, "c1": null, "c2": 2}')
+    easy, hard = mixed(clips_of("a", "b", "c"), MixingConfig(difficulty=str(file)))
+    assert [d.parts[0].clips for d in (easy, hard)] == [("c0",), ("c2",)]
+
+
 def test_difficulty_is_the_base_models_own_loss(room_shard, tmp_path, capsys):
+    short, (short_clip,) = write_room_shard(tmp_path, clips=1, frames=2)
     base = tmp_path / "tiny.safetensors"
     widths = MVDust3rConfig(32, 8, 32, 1, 2, 32, 1, 2, skip_dim=4, gs_mlp_dim=16)
     save_model(build_model(widths, seed=1), base)
     run = TrainSettings.model_validate(
         {
             "adapt": {"base": str(base), "sampling": {"n_context": 3, "n_targets": 1}},
-            "datasets": [{"parts": [{"path": str(room_shard)}]}],
+            "datasets": [{"parts": [{"path": str(room_shard)}]}, {"parts": [{"path": str(short)}]}],
             "out": str(tmp_path / "run"),
         }
     )
@@ -246,8 +254,10 @@ def test_difficulty_is_the_base_models_own_loss(room_shard, tmp_path, capsys):
     argv = ["--settings", str(file), "--out", str(out), "--samples", "2"]
     assert main(argv) == 0
     found = json.loads(out.read_text())
-    assert len(found) == 2
-    assert all(np.isfinite(v) for v in found.values())
+    assert len(found) == 3
+    assert [clip for clip in found if found[clip] is None] == [short_clip]
+    assert f"{short_clip}: no trajectory" in capsys.readouterr().err
+    assert all(np.isfinite(v) for clip, v in found.items() if clip != short_clip)
     mixing = MixingConfig(difficulty=str(out))
     clips = [MinedClip(clip, str(room_shard)) for clip in found]
     easy, hard = mixed(clips, mixing)
@@ -255,3 +265,6 @@ def test_difficulty_is_the_base_models_own_loss(room_shard, tmp_path, capsys):
     file.write_text(run.model_copy(update={"datasets": ()}).model_dump_json())
     assert main(argv) == 1
     assert "none can be measured" in capsys.readouterr().err
+    file.write_text(run.model_dump_json())
+    assert main([*argv[:3], str(tmp_path / "no" / "where.json"), "--samples", "1"]) == 1
+    assert "cannot write" in capsys.readouterr().err
