@@ -137,8 +137,8 @@ def _publish(
 def wavy_scene(views: int, side: int, cameras: int, seed: int = 0) -> Scene:
     """A surface seen by a camera that travels past it, one Gaussian per pixel and view.
 
-    Standard deviations are 0.3 to 1.2 pixels along each axis, opacities 0 to 1: eight views thick, hardly any
-    light gets through.
+    Standard deviations are 0.02 to 0.9 pixels along each axis, what the published training's bounds on scales
+    allow; opacities 0 to 1. Eight views thick, hardly any light gets through.
     """
     draw = torch.Generator().manual_seed(seed)
     pixels = torch.arange(side) + 0.5
@@ -152,7 +152,7 @@ def wavy_scene(views: int, side: int, cameras: int, seed: int = 0) -> Scene:
         means.append((place.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3])
     centres = torch.cat(means)
     count = len(centres)
-    scales = centres[:, 2:].abs() / focal * (0.3 + 0.9 * torch.rand(count, 3, generator=draw))
+    scales = centres[:, 2:].abs() / focal * (0.02 + 0.88 * torch.rand(count, 3, generator=draw))
     quats = torch.randn(count, 4, generator=draw)
     colours = torch.rand(count, 3, generator=draw)
     opacities = torch.rand(count, generator=draw)
