@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from sage_core.config._base import Section, setting
 
-
 Share = Annotated[float, Field(ge=0, le=1e6)]
 
 
