@@ -6,13 +6,18 @@ import json
 import operator
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from data_catalog import Workspace, views
 from flows._progress import STYLE, literal
+from flows._progress import console as progress
 from sage_core.config import SageConfig
 from sage_core.types import REASON_TEXT, Stage, Verdict
 
@@ -98,18 +103,24 @@ def schema(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps(SageConfig.model_json_schema(), indent=2))
         return
-    table = Table("setting", "default", "bounds", "meaning")
-    for row in _settings(SageConfig, ""):
-        table.add_row(*map(literal, row))
-    console.print(table)
+    for name, default, bounds, meaning in _settings(SageConfig, ""):
+        # A line of its own, never broken, so that it can be searched for and copied into --set.
+        head = Text.assemble(
+            (name, "bold"), f" = {default}", (f"  {bounds}" if bounds else "", "cyan")
+        )
+        console.print(head, soft_wrap=True)
+        console.print(Padding(literal(meaning), (0, 0, 0, 4)))
 
 
 def training_plan(workspace: Path, settings: SageConfig, timed_steps: int) -> None:
     """What a training run would take."""
     from tasks.adapt import dry_run
 
+    waiting = f"timing {timed_steps} steps" if timed_steps else "opening weights and shards"
+    with progress.status(waiting):
+        plan = dry_run(str(workspace), settings, timed_steps)
     table = Table("", "value", show_header=False)
-    for name, value in dry_run(str(workspace), settings, timed_steps).items():
+    for name, value in plan.items():
         table.add_row(name.replace("_", " "), literal(_planned(value)))
     console.print(table)
 
@@ -176,16 +187,28 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else f"…{text[-59:]}"
 
 
-def _settings(model: Any, prefix: str) -> list[tuple[str, str, str, str]]:
-    from pydantic import BaseModel
-
+def _settings(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str, str]]:
+    """Name, default, bounds and meaning of each."""
     rows = []
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             rows += _settings(kind, f"{prefix}{name}.")
             continue
-        bounds = " ".join(str(m) for m in info.metadata)
-        default = info.get_default(call_default_factory=True)
-        rows.append((prefix + name, str(default), bounds, info.description or ""))
+        default = json.dumps(info.get_default(call_default_factory=True))
+        rows.append((prefix + name, default, _bounds(info), info.description or ""))
     return rows
+
+
+def _bounds(info: FieldInfo) -> str:
+    """What values a setting may have, as far as its type and numbers say."""
+    if get_origin(info.annotation) is Literal:
+        return " | ".join(map(str, get_args(info.annotation)))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    found = [
+        f"{sign} {getattr(bound, key)}"
+        for bound in info.metadata
+        for key, sign in signs.items()
+        if hasattr(bound, key)
+    ]
+    return ", ".join(found)

@@ -112,7 +112,9 @@ def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         nearest = nearest_key(path, model)
         return f"unknown setting {dotted!r}" + (f": did you mean {nearest!r}?" if nearest else "")
-    if detail["type"] == "value_error":  # settings that contradict: the section's whole input says nothing
+    if (
+        detail["type"] == "value_error"
+    ):  # settings that contradict: the section's whole input says nothing
         return f"{dotted}: {detail['ctx']['error']}"
     if detail["type"] == "missing":
         return f"{dotted} is missing"

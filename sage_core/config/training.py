@@ -79,8 +79,8 @@ class EngineConfig(Section):
     )
     batchnorm_frozen: bool = setting(
         True,
-        "Whether batch-norm layers keep the running statistics of the base weights. Off, they gather their own, "
-        "and then optimizer.micro_batch and the number of processes change the result.",
+        "Whether batch-norm layers keep the running statistics of the base weights. Off, they gather their "
+        "own, and then optimizer.micro_batch and the number of processes change the result.",
     )
     lr_factors: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = setting(
         {},

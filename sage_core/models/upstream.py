@@ -117,7 +117,9 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     if not zipfile.is_zipfile(path) and begins[:1] != pickle.PROTO:
         if begins[8:] == b"{":
-            raise CheckpointError(f"{path} looks like safetensors: name it so, .safetensors at the end")
+            raise CheckpointError(
+                f"{path} looks like safetensors: name it so, .safetensors at the end"
+            )
         raise CheckpointError(
             f"{path} is neither safetensors nor a checkpoint that torch saved: it may be cut short, or be "
             "something else under a wrong name"

@@ -57,19 +57,18 @@ def inspect(paths: Iterable[str | Path], *, draw: Path | None, console: Console)
 
 def summary_table(reader: ShardReader, name: str) -> Table:
     """All clips of a shard as a table for the terminal."""
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     facts = [clip_facts(reader, name) for name in reader.names]
     frames = sum(fact["frames"] for fact in facts)
     title = f"shard {name}: {len(facts)} clips, {frames} frames"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in facts[0]:
         # Ids may take two lines on a narrow terminal; half a number is none.
         if column == "clip":
             table.add_column(column, overflow="fold")
         else:
-            table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
+            table.add_column(column.removeprefix("best_"), justify="right", no_wrap=True)
     for fact in facts:
         table.add_row(*("" if value is None else str(value) for value in fact.values()))
     return table

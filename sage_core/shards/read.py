@@ -229,19 +229,21 @@ def _clip_info(row: pa.Table) -> ClipInfo:
             f"clip {name} has a pose that is not finite: assemble it again",
             reason=Reason.NOT_FINITE,
         )
-    frames, *others = (_values(row, column, 0) for column in _FRAME_COLUMNS)
-    if {len(frames), *map(len, others), len(poses) / 12} != {len(frames)}:
+    columns = {column: _values(row, column, 0) for column in _FRAME_COLUMNS}
+    if len({*map(len, columns.values()), len(poses) / 12}) != 1:
         raise _different_lengths(name, "per-frame columns")
     trajectories = [Trajectory(**fields) for fields in row["trajectories"][0].as_py()]
     if any(len(trajectory.context) < 2 for trajectory in trajectories):
         raise ShardError(f"clip {name} has a trajectory without views: assemble it again")
     return ClipInfo(
-        name,
-        row["video"][0].as_py(),
-        row["source"][0].as_py(),
-        row["ordered"][0].as_py(),
-        frames,
-        *others,
+        clip=name,
+        video=row["video"][0].as_py(),
+        source=row["source"][0].as_py(),
+        ordered=row["ordered"][0].as_py(),
+        frames=columns["frame"],
+        times_s=columns["time_s"],
+        sharpness=columns["sharpness"],
+        depth_median=columns["depth_median"],
         cam_from_world=poses.reshape(-1, 3, 4),
         covisibility=Covisibility(
             _values(row, "covisibility_i", 0),

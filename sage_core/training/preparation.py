@@ -60,8 +60,8 @@ def prepared(model: GeometricModel, adapt: AdaptConfig, ranks: Ranks, seed: int)
     """A base model as the settings want it trained.
 
     Raises:
-        ConfigError: a group that the model does not have, nothing left to train, a size that is no multiple of
-            its patch.
+        ConfigError: a group that the model does not have, nothing left to train, a size that is no multiple
+            of its patch.
     """
     model = adapted(model, adapt, seed).to(ranks.device)
     size = image_size(adapt, model)

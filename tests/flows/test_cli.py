@@ -41,6 +41,9 @@ def test_config_show_is_yaml_that_can_be_read_back(sage, tmp_path):
 def test_schema_explains_every_setting(sage):
     schema = json.loads(sage("config", "schema", "--json").stdout)
     assert schema["$defs"]["RunConfig"]["properties"]["seed"]["description"]
+    lines = sage("config", "schema").stdout.splitlines()
+    assert "adapt.optimizer.micro_batch = 1  >= 1, <= 1024" in lines
+    assert 'adapt.precision = "auto"  auto | float32 | bfloat16' in lines
 
 
 def test_every_reason_is_explained(sage):
