@@ -19,7 +19,7 @@ from data_catalog import Workspace, views
 from flows._progress import STYLE, literal
 from flows._progress import console as progress
 from sage_core.config import SageConfig
-from sage_core.types import REASON_TEXT, Stage, Verdict
+from sage_core.types import REASON_TEXT, Reason, Stage, Verdict
 
 console = Console()
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -50,7 +50,7 @@ def items(
     workspace: Path,
     stage: Stage | None,
     verdict: Verdict | None,
-    reason: str | None,
+    reason: Reason | None,
     *,
     as_json: bool,
 ) -> None:
@@ -60,25 +60,19 @@ def items(
         stage=stage.value if stage else None,
         verdict=verdict.value if verdict else None,
     )
-    rows = [row for row in rows if reason is None or row["reason"] == reason]
+    rows = [row for row in rows if reason is None or row["reason"] == reason.value]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table()
-    for name in ("item", "stage", "verdict", "reason"):
-        table.add_column(name, no_wrap=True)
-    for name in ("why", "source"):
-        table.add_column(name, overflow="fold")
+    if not rows:
+        console.print("no such item")
     for row in rows:
-        table.add_row(
-            row["item"],
-            row["stage"],
-            literal(row["verdict"], STYLE[row["verdict"]]),
-            row["reason"] or "",
-            literal(_why(row)),
-            literal(_short(row["source"])),
-        )
-    console.print(table)
+        said = literal(row["verdict"], STYLE[row["verdict"]])
+        why = f": {row['reason']}" if row["reason"] else ""
+        head = Text.assemble((row["item"], "bold"), f"  {row['stage']}  ", said, why)
+        console.print(head, soft_wrap=True)
+        for text in filter(None, (_why(row), row["source"])):
+            console.print(Padding(literal(text), (0, 0, 0, 4)))
 
 
 def reasons() -> None:
@@ -181,10 +175,6 @@ def _holds(figure: dict[str, Any]) -> bool:
 
 def _number(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"…{text[-59:]}"
 
 
 def _settings(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str, str]]:

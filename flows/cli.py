@@ -19,7 +19,7 @@ from sage_core import __version__
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig, load_config
 from sage_core.errors import ConfigError
-from sage_core.types import Stage, Verdict
+from sage_core.types import Reason, Stage, Verdict
 from tasks._plan import Retry
 
 app = typer.Typer(
@@ -196,7 +196,10 @@ def items(
     workspace: WorkspaceOption,
     stage: Annotated[Stage | None, typer.Option(help="Only this stage.")] = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only this verdict.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only this reason code.")] = None,
+    reason: Annotated[
+        Reason | None,
+        typer.Option(metavar="REASON", help="Only this reason; `sage reasons` lists them."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """List items with their latest verdict, reason and figures."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from sage_core.types import Reason
 FULL = 74
 STOPPED = 128 + signal.SIGTERM
 HELD = 75
+logger = logging.getLogger("sage.training")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +38,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     processes = _processes(settings) if arguments.launch else 1
     if processes > 1:
-        _become_many(processes, arguments.settings)
+        _become_many(processes, arguments.settings, ["--quiet"] if arguments.quiet else [])
+    logging.basicConfig(format="%(message)s")
+    quiet = arguments.quiet or os.environ.get("RANK", "0") != "0"
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     return _trained(settings)
 
 
@@ -45,7 +50,12 @@ def _trained(settings: TrainSettings) -> int:
     from sage_core.training.run import train
 
     try:
-        return 0 if train(settings) is Ending.FINISHED else STOPPED
+        finished = train(settings) is Ending.FINISHED
+        if finished:
+            logger.info("finished: %s", settings.folder / "model.safetensors")
+        else:
+            logger.info("stopped, and saved: the same command goes on in %s", settings.folder)
+        return 0 if finished else STOPPED
     except SageError as error:
         with suppress(OSError):  # the log may lie on the disk that is full
             print(error, file=sys.stderr)
@@ -62,11 +72,11 @@ def _processes(settings: TrainSettings) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _become_many(processes: int, settings: Path) -> None:
+def _become_many(processes: int, settings: Path, options: list[str]) -> None:
     """Turn this process into ``torch.distributed.run`` with so many trainers."""
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     own = ["-m", "sage_core.training", "--settings", str(settings), "--parent", str(os.getpid())]
-    os.execv(sys.executable, [sys.executable, *run, *own])  # noqa: S606  (no shell is the point)
+    os.execv(sys.executable, [sys.executable, *run, *own, *options])  # noqa: S606  (no shell is the point)
 
 
 def _die_with(parent: int) -> None:
@@ -91,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--parent", type=int, help="save and end when the process with this id, the parent, dies"
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="say nothing of steps; metrics.jsonl has them all"
     )
     return parser
 

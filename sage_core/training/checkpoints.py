@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from sage_core.errors import CheckpointError
 from sage_core.training.average import WeightAverage
+from sage_core.training.failures import is_out_of_memory
 from sage_core.training.files import flush
 from sage_core.training.parallel import gathered, gathered_moments, restore_moments, scattered
 from sage_core.training.ranks import Ranks
@@ -123,6 +124,8 @@ def load_checkpoint(path: Path, trained: Trained, fingerprint: str) -> RunState:
             )
         _restore(path, trained)
     except _DAMAGE as error:
+        if is_out_of_memory(error) or isinstance(error, PermissionError):
+            raise  # a whole checkpoint, which nobody should remove
         raise CheckpointError(
             f"the checkpoint {path} is damaged ({type(error).__name__}): remove that folder, and the "
             "run goes on from the one before it"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 CIRCUMSTANCES = ("samples_per_s", "mfu", "data_wait_share", "memory_mb", "seconds")
 """Fields of a line that differ when the same step is run again."""
+_TOLD_EVERY_S = 10.0
+logger = logging.getLogger("sage.training")
 
 
 class Journal:
@@ -31,12 +35,17 @@ class Journal:
         self._renders = folder / "renders"
         self._log = MetricsLog(folder / "metrics.jsonl", next_step)
         self._board = _board(folder / "tensorboard", next_step) if tensorboard else None
+        self._told = 0.0
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Keep one step's metrics."""
+        """Keep one step's metrics, and log what they come to now and then."""
         self._log.write(line)
         if self._board:
             self._board.write(line)
+        if time.monotonic() - self._told > _TOLD_EVERY_S:
+            self._told = time.monotonic()
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in line["terms"].items())
+            logger.info("step %d of %d: %s", line["step"] + 1, line["steps"], terms or "skipped")
 
     def picture(self, steps: int, image: NDArray[np.uint8]) -> None:
         """Keep a picture, RGB [H, W, 3], of the model after so many steps."""

@@ -54,10 +54,10 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     write_json(file, settings.model_dump(mode="json"))
-    argv = [sys.executable, "-m", "sage_core.training", "--launch", "--parent", str(os.getpid())]
+    argv = [sys.executable, "-m", "sage_core.training", "--launch", "--quiet"]
     with (folder / "log.txt").open("ab") as log:
         child = subprocess.Popen(
-            [*argv, "--settings", str(file)],
+            [*argv, "--parent", str(os.getpid()), "--settings", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

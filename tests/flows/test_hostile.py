@@ -247,6 +247,8 @@ def test_a_narrow_terminal_without_unicode_keeps_the_ids_whole(sage, tmp_path):
     done = sage("items", "-w", tmp_path, PYTHONIOENCODING="ascii", COLUMNS="60")
     assert done.returncode == 0, done.stderr
     assert "v0123456789abcdef" in done.stdout
+    none = sage("items", "-w", tmp_path, "--reason", "nosuch")
+    assert (none.returncode, "is not one of" in none.stderr) == (2, True)
 
 
 # Whole runs

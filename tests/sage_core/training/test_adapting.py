@@ -17,6 +17,7 @@ from training_runs import TINY, losses_of, start, wait_for_step
 from sage_core.errors import CheckpointError, ConfigError, TrainingError
 from sage_core.models import load_model, read_info
 from sage_core.training import launch
+from sage_core.training.__main__ import main
 from sage_core.training.engine import Ending
 from sage_core.training.journal import read_metrics
 from sage_core.training.plan import plan
@@ -45,6 +46,17 @@ def test_four_steps_with_every_loss(settings, base):
     assert all(torch.equal(before[n], after[n]) for n in statistics)
     assert load_model(run.folder / "model.safetensors").config == TINY
     assert read_info(run.folder / "model.safetensors").provenance["steps"] == 4
+
+
+def test_the_bare_trainer_says_how_far_it_is(settings, tmp_path, caplog):
+    run, file = settings(steps=1), tmp_path / "run.json"
+    file.write_text(run.model_dump_json())
+    assert main(["--settings", str(file)]) == 0
+    assert "step 1 of 1: anchor" in caplog.text
+    assert f"finished: {run.folder / 'model.safetensors'}" in caplog.text
+    caplog.clear()
+    assert main(["--settings", str(file), "--quiet"]) == 0
+    assert caplog.text == ""
 
 
 def test_stopped_and_resumed_is_bitwise_the_same(settings):

@@ -122,6 +122,17 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         Trainer(parts(), routine(fingerprint="g"), tmp_path / "run", ALONE)
 
 
+def test_a_checkpoint_that_memory_does_not_hold_is_not_called_damaged(tmp_path, monkeypatch):
+    trained(tmp_path / "run")
+
+    def load(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(torch.OutOfMemoryError):
+        Trainer(parts(), routine(), tmp_path / "run", ALONE)
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     trained(tmp_path / "run")
     newest = newest_checkpoint(tmp_path / "run" / "checkpoints")
