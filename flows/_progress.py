@@ -120,5 +120,5 @@ class TrainingProgress:
 def _told(result: dict[str, Any], stage: str = "") -> Text:
     verdict = f"{stage}{result['verdict']}: {result['reason']}"
     lines = str(result.get("message") or "").splitlines()
-    first = literal(lines[0][:160] if lines else "")
+    first = literal(lines[0] if lines else "")
     return Text.assemble(f"  {result['item']}  ", (verdict, STYLE[result["verdict"]]), "  ", first)

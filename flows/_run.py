@@ -58,7 +58,12 @@ def _conclude(workspace: Path, state: Any) -> bool:
         for line in summary.broken:
             say(f"{summary.stage}:", line)
     if summaries and all(not s.judged and not s.broken for s in summaries):
-        console.print("[bold]nothing to do:[/] every item has its verdict")
+        why = (
+            "every item has its verdict"
+            if any(s.done_before for s in summaries)
+            else "these stages have no item (a trained run is one under the settings of adapt that it had)"
+        )
+        console.print("[bold]nothing to do:[/]", why)
     _show.status(workspace, as_json=False)
     report = workspace / "reports/latest/index.html"
     if report.exists():

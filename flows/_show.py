@@ -151,7 +151,7 @@ def _why(row: dict[str, Any]) -> str:
     if row["verdict"] == Verdict.ACCEPTED.value:
         return ""
     first, _, _ = row["message"].partition("\n")
-    return _decisive(row["figures"]) or first[:160]
+    return _decisive(row["figures"]) or first
 
 
 def _decisive(figures: dict[str, dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
-from flows._progress import TrainingProgress
+from flows._progress import TrainingProgress, say
 from flows._stage import (
     StageSummary,
     conclude,
@@ -20,7 +20,7 @@ from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, wanted
-from tasks.adapt import adapt_inputs, adapt_model
+from tasks.adapt import absent_held_out, adapt_inputs, adapt_model
 
 
 @flow(name="adapt", flow_run_name=run_name("adapt"))
@@ -51,6 +51,12 @@ def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSumm
         inputs = adapt_inputs(ws, config)
     except SageError as error:
         return summarised(Stage.ADAPT, [], [str(error)], 0)
+    if absent := absent_held_out(ws, config):
+        say(
+            "note:",
+            f"adapt.held_out names {', '.join(absent)}, and no clip is called that",
+            "yellow",
+        )
     if not selection.names(inputs.item, None):
         return summarised(Stage.ADAPT, [], [], 0)
     if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection.retry):

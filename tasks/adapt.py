@@ -86,6 +86,14 @@ def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
     return RunInputs(item, snapshot, parts, inputs, origins)
 
 
+def absent_held_out(ws: Workspace, config: SageConfig) -> list[str]:
+    """The names in ``adapt.held_out`` that no clip in a shard goes by: most likely slips."""
+    events = [ws.catalog.find(clip, Stage.ASSEMBLE.value) for clip in assembled_clips(ws)]
+    known = [(e.item, e.parent or e.item, e.source) for e in events if e is not None]
+    single = [config.adapt.model_copy(update={"held_out": (n,)}) for n in config.adapt.held_out]
+    return [one.held_out[0] for one in single if not any(one.holds_out(*names) for names in known)]
+
+
 @task(name="adapt", task_run_name="adapt {inputs.item}", cache_policy=NO_CACHE)
 def adapt_model(
     workspace: str,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sage_core.config._base import Section, setting, subsection
 from sage_core.config.losses import CurriculumConfig, LossOptions, MixingConfig
@@ -160,7 +160,7 @@ class AdaptConfig(EngineConfig):
         "Shape of the images: the middle square of each picture, or the size that the model's own rule gives "
         "for the picture's shape (VGGT: 518 px wide; Pi3: 255,000 pixels; MV-DUSt3R: squares).",
     )
-    held_out: tuple[str, ...] = setting(
+    held_out: tuple[Annotated[str, Field(min_length=1)], ...] = setting(
         (),
         "Clips that are kept out of training, for evaluation: ids of clips or videos, or parts of what "
         "the user gave as source.",

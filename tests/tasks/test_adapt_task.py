@@ -13,7 +13,7 @@ from flows.cli import app
 from sage_core.config import SageConfig, load_config
 from sage_core.types import Judgement, Stage
 from tasks._unit import ChildOutcome, Outcome, judge
-from tasks.adapt import adapt_inputs, dry_run, judged_run, train_settings
+from tasks.adapt import absent_held_out, adapt_inputs, dry_run, judged_run, train_settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sage_core" / "training"))
 from room_shards import write_room_shard
@@ -105,6 +105,11 @@ def test_the_run_is_named_by_what_decides_it(workspace):
     assert adapt_inputs(workspace, config(workspace, "adapt.threads=2")).item == name
     assert adapt_inputs(workspace, config(workspace, "adapt.steps=4")).item != name
     assert adapt_inputs(workspace, config(workspace, "run.seed=1")).item != name
+
+
+def test_names_that_hold_out_nothing_are_told(workspace):
+    slipped = config(workspace, f"adapt.held_out=[rooms.mp4, {VIDEO}, kitchn]")
+    assert absent_held_out(workspace, slipped) == ["kitchn"]
 
 
 def test_held_out_clips_are_left_out(workspace):

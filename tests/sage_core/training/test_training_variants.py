@@ -211,6 +211,7 @@ def test_views_vary_in_a_run(settings):
         ({"mixing": {"difficulty_weights": []}}, "no class of difficulty"),
         ({"mixing": {"sources": {"estate": -1}}}, "greater than or equal to 0"),
         ({"lr_factors": {"encoder": -1}}, "greater than 0"),
+        ({"held_out": [""]}, "at least 1 character"),
         ({"lora": {"encoder": {"rank": 0}}}, "greater than or equal to 1"),
         ({"ema_decay": 1.0}, "less than 1"),
     ],
