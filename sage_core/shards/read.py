@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,8 +61,8 @@ class ShardReader:
     """
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
-        self._clips: OrderedDict[str, ClipInfo] = OrderedDict()
         self._places: dict[str, _Place] = {}
+        self._forget()
         for frames_path in shard_files(paths):
             for name, place in self._index(frames_path):
                 if name in self._places:
@@ -93,12 +94,16 @@ class ShardReader:
             ShardError: an unknown clip, a pose that is not finite, columns of different lengths, a
                 trajectory without views, texts that are no JSON.
         """
-        if name not in self._clips:
-            self._clips[name] = self._read_clip(name)
+        with self._lock:
+            found = self._clips.get(name)
+        if found is None:
+            found = self._read_clip(name)
+        with self._lock:
+            self._clips[name] = found
+            self._clips.move_to_end(name)
             if len(self._clips) > _CACHED_CLIPS:
                 self._clips.popitem(last=False)
-        self._clips.move_to_end(name)
-        return self._clips[name]
+        return found
 
     def n_frames(self, name: str) -> int:
         """Number of frames of a clip, without reading anything."""
@@ -176,8 +181,13 @@ class ShardReader:
         return {"_places": self._places}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._clips = OrderedDict()
         self._places = state["_places"]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin without clips in memory, with a lock of one's own."""
+        self._clips: OrderedDict[str, ClipInfo] = OrderedDict()
+        self._lock = threading.Lock()
 
 
 def shard_files(paths: Iterable[str | Path]) -> list[Path]:

@@ -23,6 +23,7 @@ from sage_core.shards import (
     Trajectory,
     _files,
     join_shards,
+    read,
 )
 from sage_core.shards import schema as shard_schema
 from sage_core.shards._files import FILES, GROUP_BYTES, OPEN_FILES
@@ -202,6 +203,25 @@ def test_memory_and_open_files_stay_flat_however_many_shards(tmp_path):
         held.append(len(list(Path("/proc/self/fd").iterdir())))
     assert held[1] - held[0] <= OPEN_FILES
     assert FILES.size <= GROUP_BYTES
+
+
+def test_threads_share_the_clips_in_memory_of_one_reader(tmp_path, monkeypatch):
+    """With room for one clip only, threads push each other's out all the time."""
+    monkeypatch.setattr(read, "_CACHED_CLIPS", 1)
+    info, frames, points = make_clip(n=12)
+    names = [f"v{number}_000000_000060" for number in range(6)]
+    with ShardWriter(tmp_path, "many") as writer:
+        for name in names:
+            named = [replace(frame, clip=name) for frame in frames]
+            writer.add(replace(info, clip=name), named, points)
+    reader, before = ShardReader([tmp_path]), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda name: reader.clip(name).clip, names * 300))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == names * 300
 
 
 def test_row_groups_in_memory_are_bounded(shard, monkeypatch):
