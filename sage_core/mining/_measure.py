@@ -15,6 +15,8 @@ from sage_core.mining._thumbnails import Thumbnails
 from sage_core.mining._tracks import ChainTracker
 from sage_core.video.frames import Frame, FrameInfo, open_frames
 
+VERSION = 2
+"""Raised when the same file would get other scores: stored ones are not judged again then."""
 LONG_SIDE = 320
 STEP_S = 0.2
 _MEASURED_FPS = 30.0
@@ -40,6 +42,11 @@ def measure(path: str | Path) -> tuple[Measures, Thumbnails]:
     for frame in reader.read(range(0, len(reader.info), stride)):
         scores.add(frame)
     return scores.measures(reader.info), scores.thumbnails
+
+
+def measured_as() -> dict[str, float]:
+    """What decides, besides the file, what is measured; stored with the scores. Thresholds do not."""
+    return {"version": VERSION, "long_side": LONG_SIDE, "step_s": STEP_S, "fps": _MEASURED_FPS}
 
 
 def duration_s(info: FrameInfo) -> float:
