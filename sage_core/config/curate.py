@@ -28,6 +28,15 @@ class CurateConfig(Section):
     cut_survival: float = setting(
         0.5, "Where more than this share of the corner tracks goes on, there is no cut.", ge=0, le=1
     )
+    min_blend: float = setting(
+        0.42,
+        "A dissolve's score at least: how well earlier and later frames, blended, explain one, times "
+        "the share of tracks that end there.",
+        ge=0,
+    )
+    min_wipe: float = setting(
+        0.44, "The same of a wipe, whose frames show both side by side.", ge=0
+    )
     blank_contrast: float = setting(
         4.0, "Frames whose grey values spread less than this (standard deviation) are blank.", ge=0
     )

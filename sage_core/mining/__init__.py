@@ -19,6 +19,7 @@ from sage_core.mining._decide import ClipVerdict, Curation, decide, decide_heade
 from sage_core.mining._measure import measure
 from sage_core.mining._measures import Measures
 from sage_core.mining._photos import PhotoMeasures, decide_photos, measure_photos
+from sage_core.mining._shots import Passage, Transition, find_transitions
 
 __all__ = [
     "CONTACT_FILE",
@@ -27,13 +28,16 @@ __all__ = [
     "ClipVerdict",
     "Curation",
     "Measures",
+    "Passage",
     "PhotoMeasures",
+    "Transition",
     "check_scores",
     "curate_file",
     "decide",
     "decide_again",
     "decide_header",
     "decide_photos",
+    "find_transitions",
     "measure",
     "measure_photos",
     "read_curation",

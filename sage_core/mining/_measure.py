@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_core.mining._blends import BlendScorer
 from sage_core.mining._measures import FrameSeries, Measures, step_series
 from sage_core.mining._thumbnails import Thumbnails
 from sage_core.mining._tracks import ChainTracker
@@ -60,6 +61,7 @@ class _Scores:
     def __init__(self) -> None:
         self.thumbnails = Thumbnails()
         self._content = _content_scorer()
+        self._blends = BlendScorer()
         self._rows: list[tuple[float, ...]] = []
         self._tracker = ChainTracker()
         self._at: list[int] = []
@@ -73,7 +75,9 @@ class _Scores:
     def add(self, frame: Frame) -> None:
         grey = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         self._size = (grey.shape[1], grey.shape[0])
-        self._rows.append((frame.index, frame.time_s, self._content(frame.image), *light(grey)))
+        seen = light(grey)
+        self._rows.append((frame.index, frame.time_s, self._content(frame.image), *seen))
+        self._blends.add(frame.time_s, frame.image, sharpness=seen[2])
         if frame.time_s >= self._next_step_s:
             # A little early is on time: frame times are rounded in the container.
             self._next_step_s = frame.time_s + STEP_S - 2e-3
@@ -106,7 +110,7 @@ class _Scores:
             n_frames=len(info),
             duration_s=duration_s(info),
             size=self._size,
-            frames=FrameSeries(index.astype(np.int64), *columns),
+            frames=FrameSeries(index.astype(np.int64), *[*columns, *self._blends.series()]),
             steps=step_series(self._at, self._tracker.steps, self._flat, self._overlay, self._bars),
             chains=self._tracker.chains,
         )

@@ -19,7 +19,8 @@ class FrameSeries:
 
     ``content``: PySceneDetect's change against the frame before (mean HSV difference, 0 to 255);
     ``luma``, ``contrast``: mean and standard deviation of grey; ``sharpness``: variance of the
-    Laplacian; ``clipped``: share of pixels below 6 or above 249.
+    Laplacian; ``clipped``: share of pixels below 6 or above 249; ``blend``, ``wipe``: how much the frame
+    looks like the middle of a dissolve or a wipe, see :class:`BlendScorer`.
     """
 
     index: NDArray[np.int64]
@@ -29,6 +30,8 @@ class FrameSeries:
     contrast: Series
     sharpness: Series
     clipped: Series
+    blend: Series
+    wipe: Series
 
     def __len__(self) -> int:
         return len(self.index)

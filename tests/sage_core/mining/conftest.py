@@ -101,6 +101,59 @@ def two_shots() -> Iterator[np.ndarray]:
     yield from travelling(2, FRAMES // 2 + 15)
 
 
+def leaves(seed: int, height: int, width: int) -> np.ndarray:
+    """Discs of many sizes, one over the other: edges and contrast as in photographs, uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3), np.uint8)
+    for _ in range(1500):
+        radius = int(min(120, 6 * rng.pareto(1.5) + 4))
+        centre = int(rng.integers(width)), int(rng.integers(height))
+        cv2.circle(picture, centre, radius, rng.integers(10, 245, 3).tolist(), -1)
+    return cv2.GaussianBlur(picture, (0, 0), 0.7)
+
+
+def sliding(seed: int, frames: int, speed: float) -> Iterator[np.ndarray]:
+    wide = leaves(seed, HEIGHT, WIDTH + 200)
+    for t in range(frames):
+        shift = np.float32([[1, 0, -speed * t - 100], [0, 1, 0]])
+        yield cv2.warpAffine(wide, shift, (WIDTH, HEIGHT))
+
+
+def joined(mix) -> Iterator[np.ndarray]:
+    """Two shots of 90 frames, frames 80 to 100 made of both by ``mix(a, b, share)``."""
+    first, second = (list(sliding(seed, 100, way)) for seed, way in ((41, 0.4), (42, -0.4)))
+    yield from first[:80]
+    for t in range(20):
+        yield mix(first[80 + t], second[t], (t + 0.5) / 20)
+    yield from second[20:]
+
+
+def dissolved() -> Iterator[np.ndarray]:
+    yield from joined(lambda a, b, share: cv2.addWeighted(a, 1 - share, b, share, 0))
+
+
+def wiped() -> Iterator[np.ndarray]:
+    def mix(a, b, share):
+        edge = round(share * WIDTH)
+        return np.hstack([b[:, :edge], a[:, edge:]])
+
+    yield from joined(mix)
+
+
+def whipped() -> Iterator[np.ndarray]:
+    """A slide with two fast turns, by a whole picture in eight frames each."""
+    wide = texture(9, HEIGHT, 3 * WIDTH + 200)
+    at = 0.0
+    for t in range(FRAMES):
+        frame = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        speed = 40.0 if 40 <= t < 48 or 80 <= t < 88 else 0.5
+        for part in range(4):  # the shutter is open all the time
+            begin = round(at + speed * part / 4)
+            frame += wide[:, begin : begin + WIDTH]
+        at += speed
+        yield (frame / 4).astype(np.uint8)
+
+
 def faded() -> Iterator[np.ndarray]:
     """Black for 10 frames, then brighter for 24, then as it is."""
     for t, frame in enumerate(travelling(3, FRAMES + 34)):
@@ -127,6 +180,7 @@ MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     maker.__name__: maker
     for maker in (
         travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single,
+        dissolved, wiped, whipped,
     )
 }  # fmt: skip
 

@@ -1,0 +1,113 @@
+"""Gradual transitions: is a picture made of the one before and the one after it?
+
+Three frames a, x, b, w seconds apart. In a dissolve x = (1 - α) a + α b; in a wipe each place shows
+either a or b. What moves is neither, and what moves slowly changes little between a and b. Both are
+tried on tiny pictures, where a moving camera matters less, for several w; the best one counts.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOWS_S = (0.13, 0.27, 0.5, 0.8)
+_SIZE = (32, 18)
+_BLOCK = 128
+_RANDOM_BLEND = 0.866
+"""Residual that three unrelated pictures leave: sqrt(3) / 2 of the distance from a to b."""
+_RANDOM_WIPE = 0.6
+_DIP = 0.25
+
+Series = NDArray[np.float64]
+
+
+class BlendScorer:
+    """Feed every frame with :meth:`add`, then take the :meth:`series`.
+
+    Blend is 0.5 to 1 in the middle of a dissolve and mostly under 0.3 elsewhere, wipe the same of a
+    wipe. Keeps a few seconds of tiny pictures, however long the video.
+    """
+
+    def __init__(self, block: int = _BLOCK) -> None:
+        self._block = block
+        self._blend: list[float] = []
+        self._wipe: list[float] = []
+        self._pictures: list[NDArray[np.float32]] = []
+        self._times: list[float] = []
+        self._sharpness: list[float] = []
+        self._done = 0
+
+    def add(self, time_s: float, image: NDArray[np.uint8], sharpness: float) -> None:
+        """The next frame: uint8 [H, W, 3], and the variance of its Laplacian."""
+        tiny = cv2.resize(image, _SIZE, interpolation=cv2.INTER_AREA)
+        self._pictures.append(np.asarray(tiny, np.float32))
+        self._times.append(time_s)
+        self._sharpness.append(sharpness)
+        if self._times[-1] - self._times[self._done] > WINDOWS_S[-1] + 1 and (
+            len(self._times) - self._done >= self._block
+        ):
+            self._score(int(np.searchsorted(self._times, time_s - WINDOWS_S[-1] - 1e-6)))
+
+    def series(self) -> tuple[Series, Series]:
+        """Blend and wipe of every frame added, [N] each; nothing can be added any more."""
+        self._score(len(self._times))
+        return np.array(self._blend), np.array(self._wipe)
+
+    def _score(self, until: int) -> None:
+        """Score the frames up to ``until``, and let go of those that no later frame needs."""
+        times = np.array(self._times)
+        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, *_SIZE[::-1], 3))
+        sharpness = np.array(self._sharpness) + 1
+        at = np.arange(self._done, until)
+        best = np.zeros((2, len(at)))
+        for window in WINDOWS_S:
+            before = np.searchsorted(times, times[at] - window - 1e-3)
+            after = np.searchsorted(times, times[at] + window + 1e-3, side="right") - 1
+            inside = (before < at) & (at < after) & (times[at] - times[0] >= window)
+            inside &= times[-1] - times[at] >= window
+            a, x, b = before[inside], at[inside], after[inside]
+            found = blend_and_wipe(pictures[a], pictures[x], pictures[b], sharpness[[a, x, b]])
+            best[:, inside] = np.maximum(best[:, inside], found)
+        self._blend += best[0].tolist()
+        self._wipe += best[1].tolist()
+        self._forget(until)
+
+    def _forget(self, until: int) -> None:
+        if until == len(self._times):
+            return
+        oldest = self._times[until] - WINDOWS_S[-1] - 1e-2
+        # One more, so that the next frame knows that it is not at the beginning.
+        gone = max(0, int(np.searchsorted(self._times, oldest)) - 1)
+        del self._pictures[:gone], self._times[:gone], self._sharpness[:gone]
+        self._done = until - gone
+
+
+def blend_and_wipe(
+    a: NDArray[np.float32], x: NDArray[np.float32], b: NDArray[np.float32], sharpness: Series
+) -> NDArray[np.float64]:
+    """Scores [2, N] of pictures x [N, h, w, 3] between a and b; ``sharpness`` [3, N] of a, x, b."""
+    span, from_a, from_b = b - a, x - a, x - b
+    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
+    alpha = np.einsum("nhwc,nhwc->n", from_a, span) / change
+    to_a = np.einsum("nhwc,nhwc->nhw", from_a, from_a)
+    to_b = np.einsum("nhwc,nhwc->nhw", from_b, from_b)
+    # Unrelated pictures differ by the root of the sum of their variances.
+    spread = a.var(axis=(1, 2, 3)) + b.var(axis=(1, 2, 3)) + 1
+    different = np.minimum(1, np.sqrt(change / span[0].size / spread)) if len(span) else change
+    off_line = np.sqrt(np.maximum(to_a.sum(axis=(1, 2)) - alpha**2 * change, 0) / change)
+    blend = _middle(alpha) * different * np.maximum(0, 1 - off_line / _RANDOM_BLEND)
+    # Detail of unrelated pictures adds up by its variance: halfway, half of it is left.
+    expected = (1 - alpha) ** 2 * sharpness[0] + alpha**2 * sharpness[2]
+    kept = np.log2(sharpness[1] / np.maximum(expected, 1e-3))
+    blend = np.maximum(0, blend - _DIP * np.maximum(0, kept))
+    nearer = np.minimum(to_a, to_b).sum(axis=(1, 2))
+    weight = np.abs(to_a - to_b)
+    shown = (weight * (to_b < to_a)).sum(axis=(1, 2)) / (weight.sum(axis=(1, 2)) + 1e-3)
+    wipe = _middle(shown) * different * np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
+    return np.stack([blend, wipe])
+
+
+def _middle(share: NDArray[np.floating]) -> Series:
+    """1 at a half, 0 at both ends."""
+    return np.clip(4 * share * (1 - share), 0, 1)
