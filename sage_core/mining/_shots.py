@@ -93,13 +93,14 @@ def find_gradual(measures: Measures, config: CurateConfig) -> list[Transition]:
     """Dissolves and wipes: frames made of those before and after them, where most tracks end."""
     frames = measures.frames
     lost = 1 - _survival_around(measures)
-    blend, wipe = frames.blend * lost / config.min_blend, frames.wipe * lost / config.min_wipe
-    score = np.maximum(blend, wipe)
+    blend, wipe = frames.blend / config.min_blend, frames.wipe / config.min_wipe
+    shape = np.maximum(blend, wipe)
+    score = shape * lost
     found: list[Transition] = []
     for start, end in _runs(score >= 1):
         peak = start + int(np.argmax(score[start:end]))
         kind = Passage.DISSOLVE if blend[peak] >= wipe[peak] else Passage.WIPE
-        one = Transition(kind, *_extent(score, frames.time_s, peak))
+        one = Transition(kind, *_extent(shape, frames.time_s, peak))
         if found and one.start <= found[-1].end:
             before = found.pop()
             one = Transition(before.kind, before.start, max(before.end, one.end))
