@@ -47,6 +47,12 @@ class CurateConfig(Section):
     max_flat_share: float = setting(
         0.6, "Largest share of the picture without any texture, as in slides and drawings.", ge=0
     )
+    max_seam: float = setting(
+        3.0,
+        "How much more than its surroundings a fixed line through the whole picture may stand out, "
+        "where the rest moves across it, as the seam of a split screen does.",
+        ge=1,
+    )
     max_overlay_share: float = setting(
         0.15, "Largest share of the picture under a fixed overlay (logo, frame, cockpit).", ge=0
     )

@@ -57,6 +57,31 @@ def test_slides_are_not_footage_however_short_their_shots(judged):
     assert judged("slides").judgement.reason is Reason.NOT_FOOTAGE
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("slides", "slideshow"),
+        ("zoomed", "slideshow"),
+        ("lettered", "text_card"),
+        ("cards", "text_card"),
+        ("desktop", "screen_capture"),
+        ("cartoon", "cartoon"),
+        ("split", "split_screen"),
+    ],
+)
+def test_what_is_no_footage_is_named(judged, name, kind):
+    judgement = judged(name).judgement
+    assert judgement.reason is Reason.NOT_FOOTAGE, judgement.message
+    assert judgement.figures["kind"].value == kind
+
+
+@pytest.mark.parametrize("name", ["travelling", "two_shots", "dissolved", "panning", "swarming"])
+def test_footage_is_called_footage(judged, name):
+    curation = judged(name)
+    pictures = [curation.judgement, *(clip.judgement for clip in curation.clips)]
+    assert {judgement.figures["kind"].value for judgement in pictures} == {"footage"}
+
+
 def test_a_cut_makes_two_shots(judged):
     curation = judged("two_shots")
     assert curation.judgement.verdict is Verdict.ACCEPTED
