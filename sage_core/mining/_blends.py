@@ -18,7 +18,12 @@ _RANDOM_BLEND = 0.866
 """Residual that three unrelated pictures leave: sqrt(3) / 2 of the distance from a to b."""
 _RANDOM_WIPE = 0.6
 _DIP = 0.25
+_PLAIN = 100.0
+_RELIT = 0.4
+"""Where less than this of a change is more than that of the mean colour, it is the light that changes."""
 
+Pictures = NDArray[np.float32]
+"""float32 [N, h, w, 3]."""
 Series = NDArray[np.float64]
 
 
@@ -26,13 +31,15 @@ class BlendScorer:
     """Feed every frame with :meth:`add`, then take the :meth:`series`.
 
     Blend is 0.5 to 1 in the middle of a dissolve and mostly under 0.3 elsewhere, wipe the same of a
-    wipe. Keeps a few seconds of tiny pictures, however long the video.
+    wipe; apart is 1 where the pictures 0.13 s before and after are unrelated, near 0 where they are the
+    same, as around a flash. Keeps a few seconds of tiny pictures, however long the video.
     """
 
     def __init__(self, block: int = _BLOCK) -> None:
         self._block = block
         self._blend: list[float] = []
         self._wipe: list[float] = []
+        self._apart: list[float] = []
         self._pictures: list[NDArray[np.float32]] = []
         self._times: list[float] = []
         self._sharpness: list[float] = []
@@ -49,10 +56,10 @@ class BlendScorer:
         ):
             self._score(int(np.searchsorted(self._times, time_s - WINDOWS_S[-1] - 1e-6)))
 
-    def series(self) -> tuple[Series, Series]:
-        """Blend and wipe of every frame added, [N] each; nothing can be added any more."""
+    def series(self) -> tuple[Series, Series, Series]:
+        """Blend, wipe and apart of every frame added, [N] each; nothing can be added any more."""
         self._score(len(self._times))
-        return np.array(self._blend), np.array(self._wipe)
+        return np.array(self._blend), np.array(self._wipe), np.array(self._apart)
 
     def _score(self, until: int) -> None:
         """Score the frames up to ``until``, and let go of those that no later frame needs."""
@@ -61,6 +68,7 @@ class BlendScorer:
         sharpness = np.array(self._sharpness) + 1
         at = np.arange(self._done, until)
         best = np.zeros((2, len(at)))
+        apart = np.ones(len(at))
         for window in WINDOWS_S:
             before = np.searchsorted(times, times[at] - window - 1e-3)
             after = np.searchsorted(times, times[at] + window + 1e-3, side="right") - 1
@@ -69,8 +77,11 @@ class BlendScorer:
             a, x, b = before[inside], at[inside], after[inside]
             found = blend_and_wipe(pictures[a], pictures[x], pictures[b], sharpness[[a, x, b]])
             best[:, inside] = np.maximum(best[:, inside], found)
+            if window == WINDOWS_S[0]:
+                apart[inside] = difference(pictures[a], pictures[b])
         self._blend += best[0].tolist()
         self._wipe += best[1].tolist()
+        self._apart += apart.tolist()
         self._forget(until)
 
     def _forget(self, until: int) -> None:
@@ -83,29 +94,71 @@ class BlendScorer:
         self._done = until - gone
 
 
-def blend_and_wipe(
-    a: NDArray[np.float32], x: NDArray[np.float32], b: NDArray[np.float32], sharpness: Series
-) -> NDArray[np.float64]:
+def blend_and_wipe(a: Pictures, x: Pictures, b: Pictures, sharpness: Series) -> NDArray[np.float64]:
     """Scores [2, N] of pictures x [N, h, w, 3] between a and b; ``sharpness`` [3, N] of a, x, b."""
-    span, from_a, from_b = b - a, x - a, x - b
-    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
-    alpha = np.einsum("nhwc,nhwc->n", from_a, span) / change
-    to_a = np.einsum("nhwc,nhwc->nhw", from_a, from_a)
-    to_b = np.einsum("nhwc,nhwc->nhw", from_b, from_b)
-    # Unrelated pictures differ by the root of the sum of their variances.
-    spread = a.var(axis=(1, 2, 3)) + b.var(axis=(1, 2, 3)) + 1
-    different = np.minimum(1, np.sqrt(change / span[0].size / spread)) if len(span) else change
-    off_line = np.sqrt(np.maximum(to_a.sum(axis=(1, 2)) - alpha**2 * change, 0) / change)
-    blend = _middle(alpha) * different * np.maximum(0, 1 - off_line / _RANDOM_BLEND)
+    different = np.minimum(1, _distance(a, b)) * np.clip((1 - _relit(a, b)) / _RELIT, 0, 1)
+    blend, alpha = _on_the_line(a, x, b)
     # Detail of unrelated pictures adds up by its variance: halfway, half of it is left.
     expected = (1 - alpha) ** 2 * sharpness[0] + alpha**2 * sharpness[2]
     kept = np.log2(sharpness[1] / np.maximum(expected, 1e-3))
-    blend = np.maximum(0, blend - _DIP * np.maximum(0, kept))
+    blend = np.maximum(0, blend * different - _DIP * np.maximum(0, kept))
+    return np.stack([blend, _patchwork(a, x, b) * different])
+
+
+def difference(a: Pictures, b: Pictures) -> Series:
+    """How unrelated two pictures are, 0 to about 1 [N]; 1, too, where one is blank."""
+    plain = np.minimum(a.var(axis=(1, 2)).sum(axis=1), b.var(axis=(1, 2)).sum(axis=1)) < _PLAIN
+    return np.where(plain, 1.0, np.sqrt(_unlikeness(a, b)))
+
+
+def _distance(a: Pictures, b: Pictures) -> Series:
+    """In that of unrelated pictures with the same contrast: the root of the sum of their variances."""
+    change = np.square(b - a).mean(axis=(1, 2, 3))
+    spread = a.var(axis=(1, 2, 3)) + b.var(axis=(1, 2, 3)) + 1
+    return np.asarray(np.sqrt(change / spread), np.float64)
+
+
+def _relit(a: Pictures, b: Pictures) -> Series:
+    """Which share of the change between two pictures is their mean colour's."""
+    change = np.square(b - a).mean(axis=(1, 2)).sum(axis=1)
+    return np.asarray(
+        np.square((b - a).mean(axis=(1, 2))).sum(axis=1) / (change + 1e-3), np.float64
+    )
+
+
+def _unlikeness(a: Pictures, b: Pictures) -> Series:
+    """One less their correlation, which neither brightness nor contrast changes."""
+    a, b = _centred(a), _centred(b)
+    product = np.einsum("nhwc,nhwc->n", a, b)
+    sizes = np.einsum("nhwc,nhwc->n", a, a) * np.einsum("nhwc,nhwc->n", b, b)
+    return np.clip(1 - product / np.sqrt(sizes + 1), 0, None)
+
+
+def _on_the_line(a: Pictures, x: Pictures, b: Pictures) -> tuple[Series, Series]:
+    """How well x is a blend of a and b, and its α."""
+    span, from_a = b - a, x - a
+    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
+    alpha = np.einsum("nhwc,nhwc->n", from_a, span) / change
+    off = np.einsum("nhwc,nhwc->n", from_a, from_a) - alpha**2 * change
+    residual = np.sqrt(np.maximum(off, 0) / change)
+    return _middle(alpha) * np.maximum(0, 1 - residual / _RANDOM_BLEND), alpha
+
+
+def _patchwork(a: Pictures, x: Pictures, b: Pictures) -> Series:
+    """How well each place of x shows either a or b."""
+    span, from_a, from_b = b - a, x - a, x - b
+    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
+    to_a = np.einsum("nhwc,nhwc->nhw", from_a, from_a)
+    to_b = np.einsum("nhwc,nhwc->nhw", from_b, from_b)
     nearer = np.minimum(to_a, to_b).sum(axis=(1, 2))
     weight = np.abs(to_a - to_b)
     shown = (weight * (to_b < to_a)).sum(axis=(1, 2)) / (weight.sum(axis=(1, 2)) + 1e-3)
-    wipe = _middle(shown) * different * np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
-    return np.stack([blend, wipe])
+    return _middle(shown) * np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
+
+
+def _centred(pictures: Pictures) -> Pictures:
+    """Without their mean colour."""
+    return pictures - pictures.mean(axis=(1, 2), keepdims=True)
 
 
 def _middle(share: NDArray[np.floating]) -> Series:

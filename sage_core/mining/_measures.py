@@ -20,7 +20,8 @@ class FrameSeries:
     ``content``: PySceneDetect's change against the frame before (mean HSV difference, 0 to 255);
     ``luma``, ``contrast``: mean and standard deviation of grey; ``sharpness``: variance of the
     Laplacian; ``clipped``: share of pixels below 6 or above 249; ``blend``, ``wipe``: how much the frame
-    looks like the middle of a dissolve or a wipe, see :class:`BlendScorer`.
+    looks like the middle of a dissolve or a wipe; ``apart``: how unrelated the pictures just before and
+    after it are; see :class:`BlendScorer`.
     """
 
     index: NDArray[np.int64]
@@ -32,6 +33,7 @@ class FrameSeries:
     clipped: Series
     blend: Series
     wipe: Series
+    apart: Series
 
     def __len__(self) -> int:
         return len(self.index)

@@ -23,6 +23,7 @@ _COLLAPSE_SURVIVAL = 0.1
 _ENOUGH_CORNERS = 60
 _AROUND_S = (0.25, 0.35)
 """Steps that reach into the time around a frame."""
+_SAME_PICTURE = 0.35
 _LONGEST_HALF_S = 1.5
 _OUTER_SHARE = 0.3
 _EDGE_S = 0.04
@@ -148,13 +149,15 @@ def find_cuts(measures: Measures, config: CurateConfig) -> list[int]:
     """Positions of frames that begin a new shot.
 
     A cut stands out of its neighbourhood (the rule of PySceneDetect's adaptive detector) and most
-    corner tracks end there: flashes, encoder refreshes and fast turns do the first, not the second.
+    corner tracks end there: flashes, encoder refreshes and fast turns do the first, not the second. Where
+    the tracker saw the flash itself, the pictures before and after it are still the same.
     Where all of many tracks end, less change will do.
     """
     content = measures.frames.content
     candidates = (content >= min(_WEAK_SCORE, config.cut_score)) & (
         content_ratio(content) >= config.cut_ratio
     )
+    candidates &= measures.frames.apart >= _SAME_PICTURE
     cuts = []
     for position in np.flatnonzero(candidates).tolist():
         survival = _survival(measures, position)
@@ -185,7 +188,7 @@ def _survival(measures: Measures, position: int) -> float | None:
 def _blank_or_fading(measures: Measures, config: CurateConfig) -> NDArray[np.bool_]:
     """Blank frames, and beside them those whose contrast still grows away from the blank."""
     frames = measures.frames
-    blank = frames.contrast < config.blank_contrast
+    blank = (frames.contrast < config.blank_contrast) & (frames.apart >= _SAME_PICTURE)
     for position in np.flatnonzero(blank).tolist():
         # The tracks go on behind a flash.
         blank[position] = (_survival(measures, position) or 0.0) <= config.cut_survival
