@@ -18,7 +18,8 @@ _RANDOM_BLEND = 0.866
 """Residual that three unrelated pictures leave: sqrt(3) / 2 of the distance from a to b."""
 _RANDOM_WIPE = 0.6
 _DIP = 0.25
-_PLAIN = 100.0
+_PLAIN = 36.0
+"""Mean variance under which a tiny picture is blank."""
 _RELIT = 0.4
 """Where less than this of a change is more than that of the mean colour, it is the light that changes."""
 
@@ -106,9 +107,15 @@ def blend_and_wipe(a: Pictures, x: Pictures, b: Pictures, sharpness: Series) -> 
 
 
 def difference(a: Pictures, b: Pictures) -> Series:
-    """How unrelated two pictures are, 0 to about 1 [N]; 1, too, where one is blank."""
-    plain = np.minimum(a.var(axis=(1, 2)).sum(axis=1), b.var(axis=(1, 2)).sum(axis=1)) < _PLAIN
-    return np.where(plain, 1.0, np.sqrt(_unlikeness(a, b)))
+    """How unrelated two pictures are, 0 to about 1 [N]; 1, too, where one is blank.
+
+    The root of one less their correlation, which neither brightness nor contrast changes.
+    """
+    a, b = (p - p.mean(axis=(1, 2), keepdims=True) for p in (a, b))
+    size_a, size_b = (np.einsum("nhwc,nhwc->n", p, p) for p in (a, b))
+    likeness = np.einsum("nhwc,nhwc->n", a, b) / np.sqrt(size_a * size_b + 1)
+    blank = np.minimum(size_a, size_b) < _PLAIN * a[0].size if len(a) else size_a > 0
+    return np.asarray(np.where(blank, 1.0, np.sqrt(np.clip(1 - likeness, 0, None))), np.float64)
 
 
 def _distance(a: Pictures, b: Pictures) -> Series:
@@ -126,14 +133,6 @@ def _relit(a: Pictures, b: Pictures) -> Series:
     )
 
 
-def _unlikeness(a: Pictures, b: Pictures) -> Series:
-    """One less their correlation, which neither brightness nor contrast changes."""
-    a, b = _centred(a), _centred(b)
-    product = np.einsum("nhwc,nhwc->n", a, b)
-    sizes = np.einsum("nhwc,nhwc->n", a, a) * np.einsum("nhwc,nhwc->n", b, b)
-    return np.clip(1 - product / np.sqrt(sizes + 1), 0, None)
-
-
 def _on_the_line(a: Pictures, x: Pictures, b: Pictures) -> tuple[Series, Series]:
     """How well x is a blend of a and b, and its α."""
     span, from_a = b - a, x - a
@@ -141,7 +140,7 @@ def _on_the_line(a: Pictures, x: Pictures, b: Pictures) -> tuple[Series, Series]
     alpha = np.einsum("nhwc,nhwc->n", from_a, span) / change
     off = np.einsum("nhwc,nhwc->n", from_a, from_a) - alpha**2 * change
     residual = np.sqrt(np.maximum(off, 0) / change)
-    return _middle(alpha) * np.maximum(0, 1 - residual / _RANDOM_BLEND), alpha
+    return np.asarray(_middle(alpha) * np.maximum(0, 1 - residual / _RANDOM_BLEND)), alpha
 
 
 def _patchwork(a: Pictures, x: Pictures, b: Pictures) -> Series:
@@ -153,12 +152,8 @@ def _patchwork(a: Pictures, x: Pictures, b: Pictures) -> Series:
     nearer = np.minimum(to_a, to_b).sum(axis=(1, 2))
     weight = np.abs(to_a - to_b)
     shown = (weight * (to_b < to_a)).sum(axis=(1, 2)) / (weight.sum(axis=(1, 2)) + 1e-3)
-    return _middle(shown) * np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
-
-
-def _centred(pictures: Pictures) -> Pictures:
-    """Without their mean colour."""
-    return pictures - pictures.mean(axis=(1, 2), keepdims=True)
+    clean = np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
+    return np.asarray(_middle(shown) * clean)
 
 
 def _middle(share: NDArray[np.floating]) -> Series:
