@@ -241,6 +241,12 @@ def flashed() -> Iterator[np.ndarray]:
         yield np.full_like(frame, 250) if t in (62, 63) else frame
 
 
+def struck() -> Iterator[np.ndarray]:
+    """A white frame that the tracker meets: it looks at every sixth."""
+    for t, frame in enumerate(sliding(4, FRAMES, 0.6)):
+        yield np.full_like(frame, 250) if t == 60 else frame
+
+
 def boxed() -> Iterator[np.ndarray]:
     for frame in travelling(0):
         inner = cv2.resize(frame, (WIDTH, HEIGHT - 60), interpolation=cv2.INTER_AREA)
@@ -254,7 +260,7 @@ def single() -> Iterator[np.ndarray]:
 MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     maker.__name__: maker
     for maker in (
-        travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single,
+        travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single, struck,
         dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed,
     )
 }  # fmt: skip

@@ -119,7 +119,9 @@ def test_what_is_neither_shot_is_cut_away(film, config, judged, name):
     assert (first.end_frame, second.start_frame) == (found.start, found.end)
 
 
-@pytest.mark.parametrize("name", ["whipped", "travelling", "swarming", "panning", "flashed"])
+@pytest.mark.parametrize(
+    "name", ["whipped", "travelling", "swarming", "panning", "flashed", "struck"]
+)
 def test_motion_is_no_transition(film, config, name):
     assert find_transitions(measure(film(name))[0], config) == []
 
