@@ -97,13 +97,23 @@ class BlendScorer:
 
 def blend_and_wipe(a: Pictures, x: Pictures, b: Pictures, sharpness: Series) -> NDArray[np.float64]:
     """Scores [2, N] of pictures x [N, h, w, 3] between a and b; ``sharpness`` [3, N] of a, x, b."""
-    different = np.minimum(1, _distance(a, b)) * np.clip((1 - _relit(a, b)) / _RELIT, 0, 1)
-    blend, alpha = _on_the_line(a, x, b)
+    a, x, b = (p.reshape(len(p), -1, 3) for p in (a, x, b))
+    to_a, to_b, both = _products(x - a, x - b)
+    whole_a, whole_b = to_a.sum(axis=1), to_b.sum(axis=1)
+    change = whole_a + whole_b - 2 * both + 1e-3
+    alpha = (whole_a - both) / change
+    different = _different(a, b, change)
+    off_line = np.sqrt(np.maximum(whole_a - alpha**2 * change, 0) / change)
+    blend = different * _middle(alpha) * np.maximum(0, 1 - off_line / _RANDOM_BLEND)
     # Detail of unrelated pictures adds up by its variance: halfway, half of it is left.
     expected = (1 - alpha) ** 2 * sharpness[0] + alpha**2 * sharpness[2]
     kept = np.log2(sharpness[1] / np.maximum(expected, 1e-3))
-    blend = np.maximum(0, blend * different - _DIP * np.maximum(0, kept))
-    return np.stack([blend, _patchwork(a, x, b) * different])
+    blend = np.maximum(0, blend - _DIP * np.maximum(0, kept))
+    weight = np.abs(to_a - to_b)
+    shown = (weight * (to_b < to_a)).sum(axis=1) / (weight.sum(axis=1) + 1e-3)
+    unexplained = np.sqrt(np.minimum(to_a, to_b).sum(axis=1) / change)
+    wipe = different * _middle(shown) * np.maximum(0, 1 - unexplained / _RANDOM_WIPE)
+    return np.stack([blend, wipe])
 
 
 def difference(a: Pictures, b: Pictures) -> Series:
@@ -112,48 +122,35 @@ def difference(a: Pictures, b: Pictures) -> Series:
     The root of one less their correlation, which neither brightness nor contrast changes.
     """
     a, b = (p - p.mean(axis=(1, 2), keepdims=True) for p in (a, b))
-    size_a, size_b = (np.einsum("nhwc,nhwc->n", p, p) for p in (a, b))
-    likeness = np.einsum("nhwc,nhwc->n", a, b) / np.sqrt(size_a * size_b + 1)
-    blank = np.minimum(size_a, size_b) < _PLAIN * a[0].size if len(a) else size_a > 0
+    size_a, size_b = _product(a, a), _product(b, b)
+    likeness = _product(a, b) / np.sqrt(size_a * size_b + 1)
+    blank = np.minimum(size_a, size_b) < _PLAIN * a[:1].size
     return np.asarray(np.where(blank, 1.0, np.sqrt(np.clip(1 - likeness, 0, None))), np.float64)
 
 
-def _distance(a: Pictures, b: Pictures) -> Series:
-    """In that of unrelated pictures with the same contrast: the root of the sum of their variances."""
-    change = np.square(b - a).mean(axis=(1, 2, 3))
-    spread = a.var(axis=(1, 2, 3)) + b.var(axis=(1, 2, 3)) + 1
-    return np.asarray(np.sqrt(change / spread), np.float64)
+def _products(from_a: Pictures, from_b: Pictures) -> tuple[Series, Series, Series]:
+    """Squared length of each at each place [N, P], and their scalar product [N]."""
+    to_a = np.einsum("npc,npc->np", from_a, from_a)
+    to_b = np.einsum("npc,npc->np", from_b, from_b)
+    return to_a, to_b, _product(from_a, from_b)
 
 
-def _relit(a: Pictures, b: Pictures) -> Series:
-    """Which share of the change between two pictures is their mean colour's."""
-    change = np.square(b - a).mean(axis=(1, 2)).sum(axis=1)
+def _product(one: Pictures, other: Pictures) -> Series:
     return np.asarray(
-        np.square((b - a).mean(axis=(1, 2))).sum(axis=1) / (change + 1e-3), np.float64
+        np.einsum("nd,nd->n", one.reshape(len(one), -1), other.reshape(len(other), -1))
     )
 
 
-def _on_the_line(a: Pictures, x: Pictures, b: Pictures) -> tuple[Series, Series]:
-    """How well x is a blend of a and b, and its α."""
-    span, from_a = b - a, x - a
-    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
-    alpha = np.einsum("nhwc,nhwc->n", from_a, span) / change
-    off = np.einsum("nhwc,nhwc->n", from_a, from_a) - alpha**2 * change
-    residual = np.sqrt(np.maximum(off, 0) / change)
-    return np.asarray(_middle(alpha) * np.maximum(0, 1 - residual / _RANDOM_BLEND)), alpha
+def _different(a: Pictures, b: Pictures, change: Series) -> Series:
+    """How unrelated a and b [N, P, 3] are, 0 to 1; 0, too, if little but their mean colour changes.
 
-
-def _patchwork(a: Pictures, x: Pictures, b: Pictures) -> Series:
-    """How well each place of x shows either a or b."""
-    span, from_a, from_b = b - a, x - a, x - b
-    change = np.einsum("nhwc,nhwc->n", span, span) + 1e-3
-    to_a = np.einsum("nhwc,nhwc->nhw", from_a, from_a)
-    to_b = np.einsum("nhwc,nhwc->nhw", from_b, from_b)
-    nearer = np.minimum(to_a, to_b).sum(axis=(1, 2))
-    weight = np.abs(to_a - to_b)
-    shown = (weight * (to_b < to_a)).sum(axis=(1, 2)) / (weight.sum(axis=(1, 2)) + 1e-3)
-    clean = np.maximum(0, 1 - np.sqrt(nearer / change) / _RANDOM_WIPE)
-    return np.asarray(_middle(shown) * clean)
+    Unrelated pictures differ by the root of the sum of their variances.
+    """
+    size = a.shape[1] * 3
+    spread = sum(_product(p, p) / size - p.mean(axis=(1, 2)) ** 2 for p in (a, b)) + 1
+    light = np.square(b.mean(axis=1) - a.mean(axis=1)).sum(axis=1) * a.shape[1] / change
+    apart = np.minimum(1, np.sqrt(change / size / spread))
+    return np.asarray(apart * np.clip((1 - light) / _RELIT, 0, 1))
 
 
 def _middle(share: NDArray[np.floating]) -> Series:

@@ -54,10 +54,10 @@ def drawn_kind(palette: float, ruled: float) -> Picture:
 
 def palette_share(image: NDArray[np.uint8]) -> float:
     """Share of the pixels of [H, W, 3] that have one of the 16 most frequent of 32^3 colours."""
-    coarse = (image[::2, ::2] // (256 // _LEVELS)).astype(np.int32)
-    codes = (coarse @ np.array([_LEVELS**2, _LEVELS, 1], np.int32)).ravel()
+    red, green, blue = cv2.split(image[::2, ::2] // (256 // _LEVELS))
+    codes = ((red.astype(np.uint16) * _LEVELS + green) * _LEVELS + blue).ravel()
     counts = np.bincount(codes, minlength=_LEVELS**3)
-    return float(np.partition(counts, -_COLOURS)[-_COLOURS:].sum() / codes.size)
+    return float(np.sort(counts[counts > 0])[-_COLOURS:].sum() / codes.size)
 
 
 def ruled_share(grey: Grey) -> float:
