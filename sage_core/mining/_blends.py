@@ -75,6 +75,8 @@ class BlendScorer:
             after = np.searchsorted(times, times[at] + window + 1e-3, side="right") - 1
             inside = (before < at) & (at < after) & (times[at] - times[0] >= window)
             inside &= times[-1] - times[at] >= window
+            if not inside.any():
+                continue
             a, x, b = before[inside], at[inside], after[inside]
             found = blend_and_wipe(pictures[a], pictures[x], pictures[b], sharpness[[a, x, b]])
             best[:, inside] = np.maximum(best[:, inside], found)
