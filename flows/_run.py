@@ -25,6 +25,7 @@ def run_in_workspace(
     config: SageConfig,
     retry: Retry,
     items: list[str] | None,
+    redecide: bool = False,
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
     logging.raiseExceptions = False
@@ -43,6 +44,7 @@ def run_in_workspace(
                 stages=stages,
                 retry=retry,
                 items=items,
+                redecide=redecide,
                 return_state=True,
             )
             APILogHandler().flush()

@@ -130,7 +130,27 @@ def _stage_command(stage: Stage, text: str) -> None:
 
 
 _stage_command(Stage.ACQUIRE, "Fetch videos and check that they are what they say.")
-_stage_command(Stage.CURATE, "Judge fetched videos; cut the good ones into clips.")
+
+
+@app.command()
+def curate(
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry: RetryOption = Retry.NONE,
+    item: ItemOption = None,
+    redecide: Annotated[
+        bool,
+        typer.Option(
+            "--redecide",
+            help="Judge stored scores under these settings; decode nothing, fetch nothing.",
+        ),
+    ] = False,
+) -> None:
+    """Judge fetched videos; cut the good ones into clips."""
+    _run(workspace, [], [Stage.CURATE], _config(config, set_), retry, item, redecide)
+
+
 _stage_command(Stage.RECONSTRUCT, "COLMAP on each clip, a quality gate, a pose for every frame.")
 _stage_command(Stage.ASSEMBLE, "Write reconstructed clips into Parquet shards.")
 
@@ -287,6 +307,7 @@ def _run(
     config: SageConfig,
     retry: Retry,
     item: list[str] | None,
+    redecide: bool = False,
 ) -> None:
     from flows._run import run_in_workspace
 
@@ -295,7 +316,7 @@ def _run(
             f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
         )
     root = _opened(workspace)
-    work = lambda: run_in_workspace(root, sources, stages, config, retry, item)  # noqa: E731
+    work = lambda: run_in_workspace(root, sources, stages, config, retry, item, redecide)  # noqa: E731
     raise typer.Exit(OK if _teach(work) else MANY_FAILED)
 
 

@@ -19,7 +19,7 @@ from flows._stage import (
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, plan_curate
-from tasks.curate import curate_video
+from tasks.curate import curate_video, redecide_video
 
 
 @flow(name="curate", flow_run_name=run_name("curate"))
@@ -28,6 +28,7 @@ def curate(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    redecide: bool = False,
 ) -> State[StageSummary]:
     """Judge every fetched video that has no verdict yet, and cut the good ones into clips.
 
@@ -37,15 +38,18 @@ def curate(
         retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
+        redecide: judge stored scores under these settings and decode nothing. An item without the scores
+            that it takes keeps the verdict that it has, and is named.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.CURATE.value, lease_owner()):
         plan = plan_curate(ws, config, Selection.of(meant_by_retry(retry), items))
         run = flow_run_id()
+        unit = redecide_video if redecide else curate_video
         jobs = [
             Job(
-                curate_video,
+                unit,
                 {"workspace": workspace, "item": i.item, "config": config, "run": run},
             )
             for i in plan.missing

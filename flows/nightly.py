@@ -54,6 +54,7 @@ def nightly(
     stages: list[Stage] | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    redecide: bool = False,
 ) -> State[list[StageSummary]]:
     """Run the stages in order; a stage with failures does not stop the next from taking what is good.
 
@@ -65,6 +66,7 @@ def nightly(
         retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
+        redecide: curate judges stored scores and decodes nothing.
     """
     config = config or SageConfig()
     summaries: list[StageSummary] = []
@@ -77,6 +79,8 @@ def nightly(
         }
         if stage is Stage.ACQUIRE:
             arguments["sources"] = sources or []
+        if stage is Stage.CURATE:
+            arguments["redecide"] = redecide
         summary, goes_on = _run_stage(stage, arguments)
         summaries.append(summary)
         if not goes_on:

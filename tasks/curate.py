@@ -1,7 +1,9 @@
-"""curate: an accepted video is measured in a sandboxed child and judged, and its clips with it."""
+"""curate: a video is measured in a sandboxed child and judged with its clips; or only judged, anew."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -11,10 +13,20 @@ from data_catalog import Workspace
 from sage_core import sandbox
 from sage_core.config import SageConfig
 from sage_core.config.curate import CurateConfig
-from sage_core.mining import CONTACT_FILE, CURATION_FILE, read_curation
-from sage_core.types import Artifact, Stage
-from tasks._inputs import curate_inputs
+from sage_core.errors import SageError
+from sage_core.mining import (
+    CONTACT_FILE,
+    CURATION_FILE,
+    THUMBNAILS_FILE,
+    check_scores,
+    read_curation,
+    redecide_file,
+)
+from sage_core.types import Artifact, Reason, Stage
+from tasks._inputs import Inputs, curate_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge
+
+_NAMES = {CURATION_FILE: "curation", CONTACT_FILE: "contact", THUMBNAILS_FILE: "thumbnails"}
 
 
 @task(name="curate", task_run_name="curate-{item}", cache_policy=NO_CACHE)
@@ -36,10 +48,34 @@ def curate_video(workspace: str, item: str, config: SageConfig, run: str) -> dic
     return brief(event)
 
 
+@task(name="redecide", task_run_name="redecide-{item}", cache_policy=NO_CACHE)
+def redecide_video(workspace: str, item: str, config: SageConfig, run: str) -> dict[str, Any]:
+    """Judge one source anew from its stored scores, without its file, and record the verdicts.
+
+    Raises:
+        SageError: there are no scores of this very source, or not those that would be measured now.
+            Nothing is recorded then: the verdict that it has stands.
+    """
+    ws = Workspace.open(workspace)
+    inputs = curate_inputs(ws, item)
+    stored = _stored_curation(ws, inputs, config.curate)
+    event = judge(
+        ws,
+        item=item,
+        stage=Stage.CURATE,
+        source=inputs.source,
+        parent=None,
+        config=config,
+        input_hash=inputs.hash,
+        run=run,
+        work=lambda: _redecide(ws, item, stored, config.curate),
+    )
+    return brief(event)
+
+
 def _curate(ws: Workspace, item: str, video: Artifact, config: CurateConfig) -> Outcome:
     source = ws.store.path(video.path)
     limits = sandbox.Limits(wall_s=config.time_limit_s, memory_mb=config.memory_limit_mb)
-    folder = f"clips/{item}"
     with ws.store.scratch() as area:
         out = area / "curation"
         out.mkdir()
@@ -51,10 +87,42 @@ def _curate(ws: Workspace, item: str, video: Artifact, config: CurateConfig) -> 
             "item": item,
         }
         result = sandbox.call("sage_core.mining:curate_file", arguments, limits)
-        ws.store.publish(out, folder)
-    names = {CURATION_FILE: "curation", CONTACT_FILE: "contact"}
+        return _published(ws, item, out, result)
+
+
+def _redecide(ws: Workspace, item: str, stored: Path, config: CurateConfig) -> Outcome:
+    with ws.store.scratch() as area:
+        out = area / "curation"
+        out.mkdir()
+        outcome = _published(ws, item, out, redecide_file(stored, config, out))
+    return replace(outcome, details={**outcome.details, "redecided": True})
+
+
+def _stored_curation(ws: Workspace, inputs: Inputs, config: CurateConfig) -> Path:
+    """The folder of the item's last curation, once it is sure that its scores will do."""
+    event = ws.catalog.find(inputs.item, Stage.CURATE.value)
+    problem = None
+    if event is None or "curation" not in event.artifacts:
+        problem = "it has no stored scores"
+    elif event.input_hash != inputs.hash:
+        problem = "its stored scores are of another file"
+    elif not ws.store.verify(event.artifacts["curation"], deep=True):
+        problem = f"{event.artifacts['curation'].path} is missing or not as recorded"
+    if event is None or problem:
+        raise SageError(
+            f"{inputs.item}: {problem}; curate it from its file", reason=Reason.MISSING_INPUT
+        )
+    path = event.artifacts["curation"].path
+    check_scores(ws.store.read_json(path), config)
+    return ws.store.path(path).parent
+
+
+def _published(ws: Workspace, item: str, out: Path, result: dict[str, Any]) -> Outcome:
+    """The outcome of a curation whose files are in the folder ``out``, in scratch."""
+    folder = f"clips/{item}"
+    ws.store.publish(out, folder)
     artifacts = {
-        names[file]: ws.store.publish(ws.store.path(f"{folder}/{file}"), f"{folder}/{file}")
+        _NAMES[file]: ws.store.publish(ws.store.path(f"{folder}/{file}"), f"{folder}/{file}")
         for file in result["files"]
     }
     curation = read_curation(result)

@@ -8,7 +8,7 @@ from sage_core.config._base import Section, setting
 class CurateConfig(Section):
     """Which videos, shots and stretches are worth reconstructing, and which frames of them."""
 
-    version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
 
     min_duration_s: float = setting(10.0, "Shortest video taken, in seconds.", ge=0)
     min_short_side_px: int = setting(
@@ -28,6 +28,15 @@ class CurateConfig(Section):
     cut_survival: float = setting(
         0.5, "Where more than this share of the corner tracks goes on, there is no cut.", ge=0, le=1
     )
+    min_blend: float = setting(
+        0.42,
+        "A dissolve's score at least: how well earlier and later frames, blended, explain one, times "
+        "the share of tracks that end there.",
+        ge=0,
+    )
+    min_wipe: float = setting(
+        0.44, "The same of a wipe, whose frames show both side by side.", ge=0
+    )
     blank_contrast: float = setting(
         4.0, "Frames whose grey values spread less than this (standard deviation) are blank.", ge=0
     )
@@ -37,6 +46,12 @@ class CurateConfig(Section):
     )
     max_flat_share: float = setting(
         0.6, "Largest share of the picture without any texture, as in slides and drawings.", ge=0
+    )
+    max_seam: float = setting(
+        3.0,
+        "How much more than its surroundings a fixed line through the whole picture may stand out, "
+        "where the rest moves across it, as the seam of a split screen does.",
+        ge=1,
     )
     max_overlay_share: float = setting(
         0.15, "Largest share of the picture under a fixed overlay (logo, frame, cockpit).", ge=0

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.config.curate import CurateConfig
-from sage_core.mining._kinds import Kind, kinds, moving_share, travel
+from sage_core.mining._footage import Picture, drawn_kind
+from sage_core.mining._kinds import Kind, flat_motion, kinds, moving_share, travel
 from sage_core.mining._measures import Measures
-from sage_core.mining._shots import content_ratio
+from sage_core.mining._shots import content_ratio, find_shots
 from sage_core.mining._windows import choose_key_frames, choose_pose_frames
 from sage_core.types import Clip, Figure, Judgement, Reason
 from sage_core.video.frames import Crop
@@ -22,6 +23,7 @@ _JUMP_SCORE = 5.0
 _WEAKEST_BAR = 0.02
 _UNEVEN_BARS = 0.03
 _TRAVEL_PERIOD_S = 10.0
+_FEWEST_SLIDES, _SLIDES_SHARE = 3, 0.85
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Window:
 class Timeline:
     """Measures with what follows from them at every frame and step, computed once for all windows.
 
-    ``kind`` [K], ``moving`` [K], ``travel`` [K] per step; ``frozen`` [N] and ``jump`` [N] per frame.
+    ``kind``, ``moving``, ``travel``, ``flat_motion`` [K] per step; ``frozen`` and ``jump`` [N] per frame;
+    ``shots`` in order.
     """
 
     def __init__(self, measures: Measures, config: CurateConfig) -> None:
@@ -46,6 +49,8 @@ class Timeline:
         self.travel = travel(measures)
         content = measures.frames.content
         self.frozen = _frozen(content, measures.frames.time_s)
+        self.shots = find_shots(measures, config)
+        self.flat_motion = flat_motion(measures)
         self.jump = (content >= _JUMP_SCORE) & (content_ratio(content) >= config.cut_ratio)
 
     @property
@@ -65,11 +70,33 @@ class Timeline:
         first = int(np.searchsorted(at, window.start, side="left"))
         return slice(min(first + 1, len(at)), int(np.searchsorted(at, window.end, side="left")))
 
-    def is_slideshow(self, window: Window) -> bool:
-        """Still pictures, with jumps between them."""
+    def picture(self, window: Window) -> Picture:
+        """What kind of picture the window shows."""
+        steps, seen = self.steps(window), self.measures.steps
+        if self._is_slideshow(window):
+            return Picture.SLIDESHOW
+        if len(seen.flat[steps]) == 0:
+            return Picture.FOOTAGE
+        if np.median(seen.flat[steps]) > self.config.max_flat_share:
+            return drawn_kind(
+                float(np.median(seen.palette[steps])), float(np.median(seen.ruled[steps]))
+            )
+        split = np.median(seen.seam[steps]) > self.config.max_seam
+        return Picture.SPLIT_SCREEN if split else Picture.FOOTAGE
+
+    def _is_slideshow(self, window: Window) -> bool:
+        """Still pictures with jumps between them, or several shots of them in flat motion."""
         inside = slice(window.start, window.end)
         frozen = float(self.frozen[inside].mean())
-        return frozen > self.config.max_frozen_share and int(self.jump[inside].sum()) >= 2
+        if frozen > self.config.max_frozen_share and int(self.jump[inside].sum()) >= 2:
+            return True
+        shots = [s for s in self.shots if window.start <= s.start and s.end <= window.end]
+        if len(shots) < _FEWEST_SLIDES:
+            return False
+        steps = np.concatenate(
+            [np.arange(*self.steps(Window(s.start, s.end)).indices(10**9)) for s in shots]
+        )
+        return len(steps) > 0 and float(self.flat_motion[steps].mean()) >= _SLIDES_SHARE
 
 
 def judge_window(timeline: Timeline, window: Window) -> Judgement:
@@ -94,6 +121,7 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
     travelled = _span(timeline.travel[steps]) / seconds * _TRAVEL_PERIOD_S
     per_step = measures.steps
     return {
+        "kind": Figure(timeline.picture(window).value, Picture.FOOTAGE.value, "=="),
         "duration_s": Figure(round(seconds, 3), config.min_clip_s, ">="),
         "short_side_px": Figure(short_side, config.min_short_side_px, ">="),
         "frozen_share": Figure(
@@ -112,6 +140,7 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
         "turning_share": Figure(shares[Kind.TURNING]),
         "planar_share": Figure(shares[Kind.FLAT]),
         "incoherent_share": Figure(shares[Kind.MOVING]),
+        "seam": _median(per_step.seam[steps], config.max_seam, "<="),
         "overlay_share": _median(per_step.overlay[steps], config.max_overlay_share, "<="),
         "survival": _median(per_step.survival[steps]),
     }
@@ -175,7 +204,9 @@ def _what_rules(timeline: Timeline, window: Window) -> Reason:
 
 
 def _stillness(timeline: Timeline, window: Window) -> Reason:
-    return Reason.NOT_FOOTAGE if timeline.is_slideshow(window) else Reason.STATIC_CAMERA
+    if timeline.picture(window) is Picture.FOOTAGE:
+        return Reason.STATIC_CAMERA
+    return Reason.NOT_FOOTAGE
 
 
 def _always(reason: Reason) -> Callable[[Timeline, Window], Reason]:
@@ -191,6 +222,11 @@ _RULES: tuple[tuple[str, Callable[[Timeline, Window], Reason], str], ...] = (
         "textureless_share",
         _always(Reason.NOT_FOOTAGE),
         "{0:.0%} of the picture is without texture, as in slides and drawings, at most {1:.0%}",
+    ),
+    (
+        "seam",
+        _always(Reason.NOT_FOOTAGE),
+        "a fixed line stands out by a factor of {0:.1f}, as in split screens, at most {1:.1f}",
     ),
     (
         "clipped_share",

@@ -9,7 +9,7 @@ from typing import Any
 from sage_core.config.curate import CurateConfig
 from sage_core.errors import MediaError
 from sage_core.mining._decide import ClipVerdict, Curation, decide, decide_header
-from sage_core.mining._measure import duration_s, measure
+from sage_core.mining._measure import duration_s, measure, measured_as
 from sage_core.mining._measures import Measures
 from sage_core.mining._photos import PhotoMeasures, decide_photos, measure_photos
 from sage_core.mining._sheet import write_sheet
@@ -19,13 +19,14 @@ from sage_core.video.frames import open_frames
 
 CURATION_FILE = "curation.json"
 CONTACT_FILE = "contact.jpg"
-FORMAT = 1
+THUMBNAILS_FILE = "thumbnails.zip"
+FORMAT = 2
 
 
 def curate_file(
     path: str, kind: str, config: dict[str, Any], out_dir: str, item: str
 ) -> dict[str, Any]:
-    """Curate one source and write ``curation.json`` and, where frames were decoded, ``contact.jpg``.
+    """Curate one source: write ``curation.json`` and, where frames were decoded, pictures of them.
 
     Decodes hostile files with native code: meant to be called through :mod:`sage_core.sandbox`, hence
     the plain arguments and result.
@@ -46,32 +47,63 @@ def curate_file(
     """
     section = CurateConfig.model_validate(config)
     work = _curate_images if kind == "images" else _curate_video
-    curation, scores, thumbnails, times_s = work(path, section, item)
-    folder = Path(out_dir)
-    result = {**curation_to_json(curation), "files": [CURATION_FILE]}
-    record = {"format": FORMAT, "item": item, "kind": kind, "config": config, **result}
-    (folder / CURATION_FILE).write_text(json.dumps({**record, "scores": scores}))
-    if thumbnails is not None and len(thumbnails):
-        write_sheet(folder / CONTACT_FILE, curation, thumbnails, times_s)
-        result["files"].append(CONTACT_FILE)
-    return result
+    curation, header, scores, thumbnails = work(path, section, item)
+    stored = {"item": item, "kind": kind, "measured": measured_as(), "header": header}
+    return _write(Path(out_dir), {**stored, "scores": scores}, section, curation, thumbnails)
+
+
+def redecide_file(folder: str | Path, config: CurateConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Do what :func:`curate_file` does from what it once wrote to ``folder``, without the source.
+
+    Files and result are to the byte those of a fresh curation under ``config``, with one exception:
+    scores and pictures are kept where the header alone now rejects, so that this can be taken back.
+
+    Raises:
+        MediaError: the scores are not there, or not those that would be measured now.
+    """
+    source = Path(folder)
+    record = json.loads((source / CURATION_FILE).read_text())
+    curation = decide_again(record, config)
+    pictures = source / THUMBNAILS_FILE
+    thumbnails = Thumbnails.read(pictures) if pictures.exists() else None
+    return _write(Path(out_dir), record, config, curation, thumbnails)
 
 
 def decide_again(record: dict[str, Any], config: CurateConfig) -> Curation:
     """Judge anew from the content of a ``curation.json``, without the video.
 
     Raises:
-        MediaError: the file was rejected by its header then and holds no scores.
+        MediaError: as :func:`check_scores`.
     """
+    check_scores(record, config)
     item, scores = record["item"], record["scores"]
-    if scores is None:
-        raise MediaError(
-            f"{item} was rejected by its header and has no scores: curate it again",
-            reason=Reason.MISSING_INPUT,
-        )
     if record["kind"] == "images":
         return decide_photos(PhotoMeasures.from_json(scores), config, item)
+    rejected = decide_header(**record["header"], config=config)
+    if rejected is not None:
+        return Curation(rejected, [], [])
     return decide(Measures.from_json(scores), config, item)
+
+
+def check_scores(record: dict[str, Any], config: CurateConfig) -> None:
+    """Make sure that a ``curation.json`` holds what ``config`` needs for a verdict.
+
+    Raises:
+        MediaError: its format or the way of measuring is another one than this code's, or the header,
+            which once rejected the source unmeasured, no longer does.
+    """
+    problem = None
+    if record.get("format") != FORMAT:
+        problem = f"are in format {record.get('format')}, this code reads format {FORMAT}"
+    elif record["measured"] != measured_as():
+        problem = f"were measured as {record['measured']}, this code measures as {measured_as()}"
+    elif record["scores"] is None and decide_header(**record["header"], config=config) is None:
+        problem = "are missing: its header rejected it, which these settings do not"
+    if problem:
+        raise MediaError(
+            f"{record['item']}: its stored scores {problem}; curate it from its file",
+            reason=Reason.MISSING_INPUT,
+        )
 
 
 def curation_to_json(curation: Curation) -> dict[str, Any]:
@@ -93,25 +125,56 @@ def read_curation(data: dict[str, Any]) -> Curation:
     return Curation(_judgement(data["judgement"]), clips, data["shots"])
 
 
-_Worked = tuple[Curation, dict[str, Any] | None, Thumbnails | None, dict[int, float]]
+_Worked = tuple[Curation, dict[str, Any] | None, dict[str, Any] | None, Thumbnails | None]
 
 
 def _curate_video(path: str, config: CurateConfig, item: str) -> _Worked:
     info = open_frames(path).info
-    header = decide_header(info.width, info.height, duration_s(info), config)
-    if header is not None:
-        return Curation(header, [], []), None, None, {}
+    header: dict[str, Any] = {
+        "width": info.width,
+        "height": info.height,
+        "duration_s": duration_s(info),
+    }
+    rejected = decide_header(**header, config=config)
+    if rejected is not None:
+        return Curation(rejected, [], []), header, None, None
     measures, thumbnails = measure(path)
-    frames = measures.frames
-    times_s = dict(zip(frames.index.tolist(), frames.time_s.tolist(), strict=True))
     # Judged from what is stored, so that judging again later gives the very same.
     scores = measures.to_json()
-    return decide(Measures.from_json(scores), config, item), scores, thumbnails, times_s
+    return decide(Measures.from_json(scores), config, item), header, scores, thumbnails
 
 
 def _curate_images(path: str, config: CurateConfig, item: str) -> _Worked:
     measures, thumbnails = measure_photos(path)
-    return decide_photos(measures, config, item), measures.to_json(), thumbnails, {}
+    return decide_photos(measures, config, item), None, measures.to_json(), thumbnails
+
+
+def _write(
+    folder: Path,
+    stored: dict[str, Any],
+    config: CurateConfig,
+    curation: Curation,
+    thumbnails: Thumbnails | None,
+) -> dict[str, Any]:
+    """The files of one curation; ``stored`` is what does not depend on thresholds."""
+    verdicts = {"config": config.model_dump(mode="json"), **curation_to_json(curation)}
+    scores = {name: stored[name] for name in ("item", "kind", "measured", "header", "scores")}
+    record = {"format": FORMAT, **verdicts, **scores}
+    (folder / CURATION_FILE).write_text(json.dumps(record))
+    files = [CURATION_FILE]
+    if thumbnails is not None and len(thumbnails):
+        thumbnails.write(folder / THUMBNAILS_FILE)
+        write_sheet(folder / CONTACT_FILE, curation, thumbnails, _times_s(stored))
+        files += [THUMBNAILS_FILE, CONTACT_FILE]
+    return {**curation_to_json(curation), "files": files}
+
+
+def _times_s(stored: dict[str, Any]) -> dict[int, float]:
+    """Presentation time of each measured frame; photo folders have none."""
+    if stored["kind"] == "images":
+        return {}
+    frames = stored["scores"]["frames"]
+    return dict(zip(frames["index"], frames["time_s"], strict=True))
 
 
 def _judgement(data: dict[str, Any]) -> Judgement:

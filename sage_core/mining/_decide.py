@@ -10,9 +10,10 @@ import numpy as np
 
 from sage_core.config.curate import CurateConfig
 from sage_core.mining._clips import Timeline, Window, judge_window, make_clip
+from sage_core.mining._footage import Picture
 from sage_core.mining._kinds import Kind
 from sage_core.mining._measures import Measures
-from sage_core.mining._shots import Shot, find_shots
+from sage_core.mining._shots import Shot
 from sage_core.mining._windows import best_stretch, equal_windows
 from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
@@ -63,7 +64,7 @@ def decide(measures: Measures, config: CurateConfig, item: str) -> Curation:
     if header is not None:
         return Curation(header, [], [])
     timeline = Timeline(measures, config)
-    shots = find_shots(measures, config)
+    shots = timeline.shots
     clips = []
     for shot in shots:
         for window in shot_windows(timeline, shot):
@@ -120,8 +121,9 @@ def _video_verdict(timeline: Timeline, shots: list[Shot], clips: list[ClipVerdic
 def _why_not(timeline: Timeline, shots: list[Shot], clips: list[ClipVerdict]) -> tuple[Reason, str]:
     """The reason that takes most of the video's time; none of its clips is wanted."""
     everything = Window(0, len(timeline.measures.frames))
-    if timeline.is_slideshow(everything):
-        return Reason.NOT_FOOTAGE, "still pictures that change at once: a slide show"
+    picture = timeline.picture(everything)
+    if picture is not Picture.FOOTAGE:
+        return Reason.NOT_FOOTAGE, f"most of it is no footage: {picture.value.replace('_', ' ')}"
     need = timeline.config.min_clip_s
     lost: Counter[Reason] = Counter()
     for shot in shots:
@@ -154,7 +156,9 @@ def _video_figures(
     kept = sum(c.clip.end_s - c.clip.start_s for c in accepted)
     frozen = float(np.mean(timeline.frozen)) if len(timeline.frozen) else 0.0
     side = min(measures.width, measures.height)
+    whole = timeline.picture(Window(0, len(measures.frames)))
     return {
+        "kind": Figure(whole.value),
         "duration_s": Figure(round(measures.duration_s, 3), config.min_duration_s, ">="),
         "short_side_px": Figure(side, config.min_short_side_px, ">="),
         "shots": Figure(len(shots)),

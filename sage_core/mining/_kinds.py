@@ -14,6 +14,8 @@ from sage_core.mining._tracks import Chain
 
 _STILL_FLOW = 0.02
 _STILL_RATE = 0.008
+_STILL_PICTURE_PX, _STILL_PICTURE_ODD = 0.7, 0.02
+"""A zoom over a photograph leaves 0.3 to 0.6 px behind a homography: trackers round towards no zoom."""
 
 
 class Kind(IntEnum):
@@ -81,6 +83,15 @@ def moving_share(measures: Measures) -> NDArray[np.float64]:
         covered = slice(chain.start + 1, chain.end + 1)
         share[covered] = np.maximum(share[covered], chain.moving)
     return np.asarray(share)
+
+
+def flat_motion(measures: Measures) -> NDArray[np.bool_]:
+    """Per step [K]: whether one homography moves every track, as a zoom over a still picture does."""
+    found = np.zeros(len(measures.steps), dtype=bool)
+    for chain in _kept(measures.chains):
+        flat = chain.parallax_px < _STILL_PICTURE_PX and chain.epipolar > 1 - _STILL_PICTURE_ODD
+        found[chain.start + 1 : chain.end + 1] = flat and chain.moving < _STILL_PICTURE_ODD
+    return found
 
 
 def _kept(chains: Iterable[Chain]) -> list[Chain]:

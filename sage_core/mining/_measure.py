@@ -10,11 +10,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_core.mining._measures import FrameSeries, Measures, step_series
+from sage_core.mining._blends import BlendScorer
+from sage_core.mining._footage import palette_share, ruled_share, seam_strength
+from sage_core.mining._measures import FrameSeries, Look, Measures, step_series
 from sage_core.mining._thumbnails import Thumbnails
 from sage_core.mining._tracks import ChainTracker
 from sage_core.video.frames import Frame, FrameInfo, open_frames
 
+VERSION = 2
+"""Raised when the same file would get other scores: stored ones are not judged again then."""
 LONG_SIDE = 320
 STEP_S = 0.2
 _MEASURED_FPS = 30.0
@@ -42,6 +46,11 @@ def measure(path: str | Path) -> tuple[Measures, Thumbnails]:
     return scores.measures(reader.info), scores.thumbnails
 
 
+def measured_as() -> dict[str, float]:
+    """What decides, besides the file, what is measured; stored with the scores. Thresholds do not."""
+    return {"version": VERSION, "long_side": LONG_SIDE, "step_s": STEP_S, "fps": _MEASURED_FPS}
+
+
 def duration_s(info: FrameInfo) -> float:
     """Seconds from the first frame's start to the last frame's end."""
     times = info.times_s
@@ -53,12 +62,11 @@ class _Scores:
     def __init__(self) -> None:
         self.thumbnails = Thumbnails()
         self._content = _content_scorer()
+        self._blends = BlendScorer()
         self._rows: list[tuple[float, ...]] = []
         self._tracker = ChainTracker()
         self._at: list[int] = []
-        self._flat: list[float] = []
-        self._overlay: list[float] = []
-        self._bars: list[tuple[float, float, float, float]] = []
+        self._looks: list[Look] = []
         self._recent: deque[Grey] = deque(maxlen=_OVERLAY_STEPS)
         self._next_step_s = -np.inf
         self._size = (0, 0)
@@ -66,7 +74,9 @@ class _Scores:
     def add(self, frame: Frame) -> None:
         grey = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         self._size = (grey.shape[1], grey.shape[0])
-        self._rows.append((frame.index, frame.time_s, self._content(frame.image), *light(grey)))
+        seen = light(grey)
+        self._rows.append((frame.index, frame.time_s, self._content(frame.image), *seen))
+        self._blends.add(frame.time_s, frame.image, sharpness=seen[2])
         if frame.time_s >= self._next_step_s:
             # A little early is on time: frame times are rounded in the container.
             self._next_step_s = frame.time_s + STEP_S - 2e-3
@@ -75,19 +85,28 @@ class _Scores:
     def _step(self, frame: Frame, grey: Grey) -> None:
         self._tracker.step(grey)
         self._at.append(len(self._rows) - 1)
-        self._flat.append(_flat_share(grey))
-        self._bars.append(_bars(grey))
         self._recent.append(grey)
-        self._overlay.append(self._overlay_now())
+        overlay, seam = self._fixed_now()
+        self._looks.append(
+            Look(
+                flat=_flat_share(grey),
+                palette=palette_share(frame.image),
+                ruled=ruled_share(grey),
+                overlay=overlay,
+                seam=seam,
+                bars=_bars(grey),
+            )
+        )
         self.thumbnails.add(frame)
 
-    def _overlay_now(self) -> float:
-        """Measured anew every ten steps in which the picture moved: else everything is fixed."""
+    def _fixed_now(self) -> tuple[float, float]:
+        """Overlay and seam, anew every ten steps in which the picture moved: else everything is fixed."""
         count = len(self._at)
         moved = sum(step.flow for step in self._tracker.steps[-_OVERLAY_STEPS:])
         if count % _OVERLAY_STEPS == 0 and moved >= _OVERLAY_FLOW:
-            return _overlay_share(self._recent)
-        return self._overlay[-1] if self._overlay else 0.0
+            return _overlay_share(self._recent), seam_strength(self._recent, self._tracker.moved)
+        last = self._looks[-1] if self._looks else None
+        return (last.overlay, last.seam) if last else (0.0, 0.0)
 
     def measures(self, info: FrameInfo) -> Measures:
         self._tracker.finish()
@@ -99,8 +118,8 @@ class _Scores:
             n_frames=len(info),
             duration_s=duration_s(info),
             size=self._size,
-            frames=FrameSeries(index.astype(np.int64), *columns),
-            steps=step_series(self._at, self._tracker.steps, self._flat, self._overlay, self._bars),
+            frames=FrameSeries(index.astype(np.int64), *[*columns, *self._blends.series()]),
+            steps=step_series(self._at, self._tracker.steps, self._looks),
             chains=self._tracker.chains,
         )
 

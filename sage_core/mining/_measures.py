@@ -19,7 +19,9 @@ class FrameSeries:
 
     ``content``: PySceneDetect's change against the frame before (mean HSV difference, 0 to 255);
     ``luma``, ``contrast``: mean and standard deviation of grey; ``sharpness``: variance of the
-    Laplacian; ``clipped``: share of pixels below 6 or above 249.
+    Laplacian; ``clipped``: share of pixels below 6 or above 249; ``blend``, ``wipe``: how much the frame
+    looks like the middle of a dissolve or a wipe; ``apart``: how unrelated the pictures just before and
+    after it are; see :class:`BlendScorer`.
     """
 
     index: NDArray[np.int64]
@@ -29,6 +31,9 @@ class FrameSeries:
     contrast: Series
     sharpness: Series
     clipped: Series
+    blend: Series
+    wipe: Series
+    apart: Series
 
     def __len__(self) -> int:
         return len(self.index)
@@ -39,7 +44,8 @@ class StepSeries:
     """One value per tracked frame, arrays [K]; ``at`` is its position in :class:`FrameSeries`.
 
     ``survival``, ``flow``, ``corners``, ``rigid``, ``moving``: see :class:`Step`; ``flat``: share of
-    pixels without texture; ``overlay``: share under fixed edges while ten steps went by;
+    pixels without texture; ``palette``, ``ruled``: see :mod:`._footage`; ``overlay``: share under fixed
+    edges, ``seam``: strength of the strongest fixed line, while ten steps went by;
     ``bars`` [K, 4]: dark border on the left, top, right and bottom, as shares of width and height.
     """
 
@@ -50,11 +56,26 @@ class StepSeries:
     rigid: Series
     moving: Series
     flat: Series
+    palette: Series
+    ruled: Series
     overlay: Series
+    seam: Series
     bars: Series
 
     def __len__(self) -> int:
         return len(self.at)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one tracked frame looks like; the fields are those of :class:`StepSeries`."""
+
+    flat: float
+    palette: float
+    ruled: float
+    overlay: float
+    seam: float
+    bars: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -102,21 +123,18 @@ class Measures:
         )
 
 
-def step_series(
-    at: list[int], steps: list[Step], flat: list[float], overlay: list[float], bars: list[Any]
-) -> StepSeries:
+def step_series(at: list[int], steps: list[Step], looks: list[Look]) -> StepSeries:
     """Columns of the tracker's steps and of what was measured beside them."""
-    columns = {
+    tracked = {
         name: np.array([getattr(step, name) for step in steps], dtype=np.float64)
         for name in ("survival", "flow", "corners", "rigid", "moving")
     }
-    return StepSeries(
-        at=np.array(at, dtype=np.int64),
-        **columns,
-        flat=np.array(flat, dtype=np.float64),
-        overlay=np.array(overlay, dtype=np.float64),
-        bars=np.array(bars, dtype=np.float64).reshape(len(at), 4),
-    )
+    seen = {
+        field.name: np.array([getattr(look, field.name) for look in looks], dtype=np.float64)
+        for field in fields(Look)
+    }
+    seen["bars"] = seen["bars"].reshape(len(at), 4)
+    return StepSeries(at=np.array(at, dtype=np.int64), **tracked, **seen)
 
 
 def _columns(series: FrameSeries | StepSeries) -> dict[str, list[Any]]:

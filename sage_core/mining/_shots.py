@@ -1,9 +1,9 @@
-"""Shots: cuts found by content change and by tracks that break, blank stretches and fades cut away."""
+"""Shots: what is left between cuts, fades, dissolves and wipes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,41 +21,143 @@ _DIM = 3.0
 _WEAK_SCORE = 5.0
 _COLLAPSE_SURVIVAL = 0.1
 _ENOUGH_CORNERS = 60
+_AROUND_S = (0.25, 0.35)
+"""Steps that reach into the time around a frame."""
+_SAME_PICTURE = 0.35
+_LONGEST_HALF_S = 1.5
+_OUTER_SHARE = 0.3
+_EDGE_S = 0.04
+
+Series = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Positions ``start`` to ``end`` (exclusive) in :class:`FrameSeries`, fades already cut away."""
+    """Positions ``start`` to ``end`` (exclusive) in :class:`FrameSeries`, transitions already cut away."""
 
     start: int
     end: int
 
 
+class Passage(StrEnum):
+    """How one shot gives way to the next."""
+
+    CUT = "cut"
+    FADE = "fade"
+    """Through a blank picture, or from one or to one at the ends."""
+    DISSOLVE = "dissolve"
+    WIPE = "wipe"
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Positions ``start`` to ``end`` (exclusive) in :class:`FrameSeries` that belong to neither shot.
+
+    None at a cut: there ``start`` and ``end`` are the first frame of the new shot.
+    """
+
+    kind: Passage
+    start: int
+    end: int
+
+
 def find_shots(measures: Measures, config: CurateConfig) -> list[Shot]:
-    """All shots in order, however short; blank stretches and fades belong to none."""
-    frames = measures.frames
-    dark = _blank_or_fading(measures, config)
-    cuts = [cut for cut in find_cuts(measures, config) if not _near(measures, dark, cut)]
-    changes = np.flatnonzero(np.diff(dark.astype(np.int8))) + 1
-    borders = sorted({0, len(frames), *cuts, *changes.tolist()})
+    """All shots in order, however short: what lies between transitions, without the edges of cuts."""
+    end = len(measures.frames)
+    found = find_transitions(measures, config)
+    starts = [(0, False), *((t.end, t.kind is Passage.CUT) for t in found)]
+    ends = [*((t.start, t.kind is Passage.CUT) for t in found), (end, False)]
     shots = []
-    for start, end in pairwise(borders):
-        if not dark[start]:
-            shots.append(_trimmed(frames, start, end, start in cuts, end in cuts))
+    for (first, cut_before), (last, cut_after) in zip(starts, ends, strict=True):
+        if last > first:
+            shots.append(_trimmed(measures.frames, first, last, cut_before, cut_after))
     return [shot for shot in shots if shot.end > shot.start]
+
+
+def find_transitions(measures: Measures, config: CurateConfig) -> list[Transition]:
+    """Cuts, fades, dissolves and wipes in order, apart from each other."""
+    dark = _blank_or_fading(measures, config)
+    fades = [Transition(Passage.FADE, start, end) for start, end in _runs(dark)]
+    gradual = [g for g in find_gradual(measures, config) if not dark[g.start : g.end].any()]
+    covered = dark.copy()
+    for one in gradual:
+        covered[one.start : one.end] = True
+    cuts = [
+        Transition(Passage.CUT, cut, cut)
+        for cut in find_cuts(measures, config)
+        if not covered[cut] and not _near(measures, dark, cut)
+    ]
+    return sorted([*fades, *gradual, *cuts], key=lambda one: one.start)
+
+
+def find_gradual(measures: Measures, config: CurateConfig) -> list[Transition]:
+    """Dissolves and wipes: frames made of those before and after them, where most tracks end."""
+    frames = measures.frames
+    lost = 1 - _survival_around(measures)
+    blend, wipe = frames.blend / config.min_blend, frames.wipe / config.min_wipe
+    shape = np.maximum(blend, wipe)
+    score = shape * lost
+    found: list[Transition] = []
+    for start, end in _runs(score >= 1):
+        peak = start + int(np.argmax(score[start:end]))
+        kind = Passage.DISSOLVE if blend[peak] >= wipe[peak] else Passage.WIPE
+        one = Transition(kind, *_extent(shape, frames.time_s, peak))
+        if found and one.start <= found[-1].end:
+            before = found.pop()
+            one = Transition(before.kind, before.start, max(before.end, one.end))
+        found.append(one)
+    return found
+
+
+def _extent(score: Series, times: Series, peak: int) -> tuple[int, int]:
+    """The whole of a transition around its best frame.
+
+    α (1 - α) is half of its greatest value from 0.15 to 0.85: there the score, too, has about halved,
+    and 0.3 of that length is missing on either side.
+    """
+    high = score >= score[peak] / 2
+    first, last = peak, peak
+    while first > 0 and high[first - 1] and times[peak] - times[first - 1] < _LONGEST_HALF_S:
+        first -= 1
+    while (
+        last + 1 < len(high) and high[last + 1] and times[last + 1] - times[peak] < _LONGEST_HALF_S
+    ):
+        last += 1
+    missing = _OUTER_SHARE * (times[last] - times[first]) + _EDGE_S
+    start = int(np.searchsorted(times, times[first] - missing))
+    return start, int(np.searchsorted(times, times[last] + missing, side="right"))
+
+
+def _survival_around(measures: Measures) -> Series:
+    """Share of tracks that live through the 0.6 s around each frame."""
+    times, steps = measures.frames.time_s, measures.steps
+    at = times[steps.at]
+    logs = np.log(np.maximum(steps.survival, 1e-3))
+    total = np.concatenate([[0.0], np.cumsum(logs)])
+    first = np.maximum(np.searchsorted(at, times - _AROUND_S[0]), 1)
+    last = np.searchsorted(at, times + _AROUND_S[1], side="right")
+    return np.asarray(np.exp(total[np.maximum(first, last)] - total[first]))
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and end (exclusive) of each stretch of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def find_cuts(measures: Measures, config: CurateConfig) -> list[int]:
     """Positions of frames that begin a new shot.
 
     A cut stands out of its neighbourhood (the rule of PySceneDetect's adaptive detector) and most
-    corner tracks end there: flashes, encoder refreshes and fast turns do the first, not the second.
+    corner tracks end there: flashes, encoder refreshes and fast turns do the first, not the second. Where
+    the tracker saw the flash itself, the pictures before and after it are still the same.
     Where all of many tracks end, less change will do.
     """
     content = measures.frames.content
     candidates = (content >= min(_WEAK_SCORE, config.cut_score)) & (
         content_ratio(content) >= config.cut_ratio
     )
+    candidates &= measures.frames.apart >= _SAME_PICTURE
     cuts = []
     for position in np.flatnonzero(candidates).tolist():
         survival = _survival(measures, position)
@@ -86,7 +188,7 @@ def _survival(measures: Measures, position: int) -> float | None:
 def _blank_or_fading(measures: Measures, config: CurateConfig) -> NDArray[np.bool_]:
     """Blank frames, and beside them those whose contrast still grows away from the blank."""
     frames = measures.frames
-    blank = frames.contrast < config.blank_contrast
+    blank = (frames.contrast < config.blank_contrast) & (frames.apart >= _SAME_PICTURE)
     for position in np.flatnonzero(blank).tolist():
         # The tracks go on behind a flash.
         blank[position] = (_survival(measures, position) or 0.0) <= config.cut_survival

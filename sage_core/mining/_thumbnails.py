@@ -1,14 +1,19 @@
-"""Small pictures kept while measuring, so that the contact sheet needs no second decode."""
+"""Small pictures kept while measuring, so that a contact sheet needs no second decode, now or later."""
 
 from __future__ import annotations
+
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_core.video.frames import Frame
+from sage_core.video.frames import Frame, scaled_size
 
+SIDE = 200
 _MOST = 400
+_QUALITY = 85
 
 
 class Thumbnails:
@@ -25,8 +30,7 @@ class Thumbnails:
     def add(self, frame: Frame) -> None:
         """Keep the frame if its turn has come."""
         if self._seen % self._stride == 0:
-            _, jpeg = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
-            self._kept[frame.index] = jpeg
+            self._kept[frame.index] = _jpeg(frame.image)
         self._seen += 1
         if len(self._kept) > _MOST:
             self._kept = dict(list(self._kept.items())[::2])
@@ -38,3 +42,27 @@ class Thumbnails:
             return None
         key = min(self._kept, key=lambda kept: abs(kept - index))
         return np.asarray(cv2.imdecode(self._kept[key], cv2.IMREAD_COLOR), dtype=np.uint8)
+
+    def write(self, path: Path) -> None:
+        """Write them as a zip of ``<source frame index>.jpg``; the same pictures give the same bytes."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for index, jpeg in self._kept.items():
+                archive.writestr(zipfile.ZipInfo(f"{index}.jpg"), jpeg.tobytes())
+
+    @classmethod
+    def read(cls, path: Path) -> Thumbnails:
+        """What :meth:`write` wrote."""
+        thumbnails = cls()
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                index = int(name.removesuffix(".jpg"))
+                thumbnails._kept[index] = np.frombuffer(archive.read(name), np.uint8)
+        return thumbnails
+
+
+def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    size = scaled_size(width, height, SIDE)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return np.asarray(jpeg, dtype=np.uint8)

@@ -83,11 +83,15 @@ class Chain:
 
 
 class ChainTracker:
-    """Feed grey frames (uint8 [H, W], one size) with :meth:`step`; ``steps`` and ``chains`` fill up."""
+    """Feed grey frames (uint8 [H, W], one size) with :meth:`step`; ``steps`` and ``chains`` fill up.
+
+    ``moved``: where the tracks of the latest step came from and went to, float32 [N, 2] each.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.chains: list[Chain] = []
+        self.moved: tuple[Points, Points] = (np.empty((0, 2), np.float32),) * 2
         self._grey: NDArray[np.uint8] | None = None
         self._from: Points = np.empty((0, 2), np.float32)
         self._at: Points = self._from
@@ -102,6 +106,7 @@ class ChainTracker:
             return
         before = self._at
         found, kept = _follow(self._grey, grey, before)
+        self.moved = before[kept], found[kept]
         step = _stepped(before, found[kept], kept, grey)
         if step.survival < LOST_SURVIVAL:
             self._break(step, grey)

@@ -63,14 +63,15 @@ def swarming() -> Iterator[np.ndarray]:
     """Many things that each move their own way in front of a sliding camera."""
     rng = np.random.default_rng(1)
     size = 60
-    grid = [(x, y) for y in range(0, HEIGHT, size) for x in range(0, WIDTH, size)]
+    grid = [(x + int(rng.integers(30)), y + int(rng.integers(30)))
+            for y in range(0, HEIGHT, 48) for x in range(0, WIDTH, 48)]  # fmt: skip
     things = [texture(100 + i, 400, 400) for i in range(len(grid))]
     ways = rng.normal(size=(len(grid), 2))
     ways = (
         ways / np.linalg.norm(ways, axis=1, keepdims=True) * rng.uniform(0.5, 1.3, (len(grid), 1))
     )
     for t in range(FRAMES):
-        frame = np.zeros((HEIGHT + size, WIDTH + size, 3), np.uint8)
+        frame = np.zeros((HEIGHT + 2 * size, WIDTH + 2 * size, 3), np.uint8)
         for (x, y), thing, way in zip(grid, things, ways, strict=True):
             a, b = (200 - size / 2 + way * t).tolist()
             shift = np.float32([[1, 0, -a], [0, 1, -b]])
@@ -96,9 +97,136 @@ def cards() -> Iterator[np.ndarray]:
         yield frame
 
 
+def lettered() -> Iterator[np.ndarray]:
+    """White words on black that stand still, as before a video about something else."""
+    frame = np.full((HEIGHT, WIDTH, 3), 12, np.uint8)
+    for line, text in enumerate(("FIVE THINGS", "THAT NOBODY", "KNOWS")):
+        at = (40, 80 + 50 * line)
+        cv2.putText(frame, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.1, (240,) * 3, 2, cv2.LINE_AA)
+    yield from (frame for _ in range(FRAMES))
+
+
+def desktop() -> Iterator[np.ndarray]:
+    """Two windows with lines of code that scroll, a bar of buttons, a pointer."""
+    for t in range(FRAMES):
+        frame = np.full((HEIGHT, WIDTH, 3), (58, 110, 165), np.uint8)
+        _code(frame, (12, 12, 190, 180), t // 10)
+        _code(frame, (130, 70, 170, 130), t // 7 + 100)
+        frame[-18:] = 30
+        for button in range(7):
+            cv2.rectangle(
+                frame, (6 + 24 * button, 225), (22 + 24 * button, 236), (90, 150, 170), -1
+            )
+        x, y = int(150 + 90 * np.sin(t / 20)), int(110 + 60 * np.cos(t / 16))
+        cv2.fillPoly(frame, [np.array([[x, y], [x + 9, y + 9], [x, y + 13]])], (0, 0, 0))
+        yield frame
+
+
+def _code(frame: np.ndarray, box: tuple[int, int, int, int], scrolled: int) -> None:
+    left, top, width, height = box
+    cv2.rectangle(frame, (left, top), (left + width, top + height), (250,) * 3, -1)
+    cv2.rectangle(frame, (left, top), (left + width, top + 12), (60,) * 3, -1)
+    cv2.rectangle(frame, (left, top), (left + width, top + height), (40,) * 3, 1)
+    for line in range((height - 24) // 12):
+        rng = np.random.default_rng(line + scrolled)
+        words = "def " + "".join(
+            rng.choice(list("abcdefgh_(). "), int(rng.integers(4, width // 9)))
+        )
+        at, ink = (left + 6, top + 26 + 12 * line), rng.integers(0, 150, 3).tolist()
+        cv2.putText(frame, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.3, ink, 1, cv2.LINE_AA)
+
+
+def cartoon() -> Iterator[np.ndarray]:
+    """Trees with outlines in three layers, past which the camera slides."""
+    rng = np.random.default_rng(3)
+    trees = [(layer, i, *rng.integers((30, 60, 60, 60), (55, 230, 230, 230)).tolist())
+             for layer in range(3) for i in range(8)]  # fmt: skip
+    for t in range(FRAMES):
+        frame = np.full((HEIGHT, WIDTH, 3), (120, 190, 240), np.uint8)
+        for layer, i, radius, *colour in trees:
+            x, y = int(90 * i - (0.5, 1.2, 2.4)[layer] * t), (100, 150, 200)[layer]
+            cv2.rectangle(frame, (x - 6, y), (x + 6, y + 60), (100, 70, 40), -1)
+            cv2.circle(frame, (x, y), radius, colour, -1, cv2.LINE_AA)
+            cv2.circle(frame, (x, y), radius, (20,) * 3, 2, cv2.LINE_AA)
+        yield frame
+
+
+def split() -> Iterator[np.ndarray]:
+    """Two films side by side."""
+    half = WIDTH // 2
+    for one, other in zip(sliding(11, FRAMES, 0.6), sliding(12, FRAMES, -0.5), strict=True):
+        yield np.hstack([one[:, :half], other[:, :half]])
+
+
+def zoomed() -> Iterator[np.ndarray]:
+    """Four photographs, each slowly zoomed into."""
+    for number in range(4):
+        photo = leaves(50 + number, 2 * HEIGHT, 2 * WIDTH)
+        for t in range(45):
+            scale = 0.5 * (1 + 0.004 * t)
+            onto = np.float32(
+                [[scale, 0, WIDTH * (0.5 - scale)], [0, scale, HEIGHT * (0.5 - scale)]]
+            )
+            yield cv2.warpAffine(photo, onto, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
+
+
 def two_shots() -> Iterator[np.ndarray]:
     yield from travelling(1, FRAMES // 2 + 15)
     yield from travelling(2, FRAMES // 2 + 15)
+
+
+def leaves(seed: int, height: int, width: int) -> np.ndarray:
+    """Grainy discs of many sizes, one over the other: contrast as in photographs, uint8 [H, W, 3]."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((height, width, 3), np.uint8)
+    for _ in range(1500):
+        radius = int(min(120, 6 * rng.pareto(1.5) + 4))
+        centre = int(rng.integers(width)), int(rng.integers(height))
+        cv2.circle(picture, centre, radius, rng.integers(10, 245, 3).tolist(), -1)
+    grain = (texture(seed, height, width).astype(np.float32) - 128) * 0.3
+    return np.clip(cv2.GaussianBlur(picture, (0, 0), 0.7) + grain, 0, 255).astype(np.uint8)
+
+
+def sliding(seed: int, frames: int, speed: float) -> Iterator[np.ndarray]:
+    wide = leaves(seed, HEIGHT, WIDTH + 200)
+    for t in range(frames):
+        shift = np.float32([[1, 0, -speed * t - 100], [0, 1, 0]])
+        yield cv2.warpAffine(wide, shift, (WIDTH, HEIGHT))
+
+
+def joined(mix) -> Iterator[np.ndarray]:
+    """Two shots of 90 frames, frames 80 to 100 made of both by ``mix(a, b, share)``."""
+    first, second = (list(sliding(seed, 100, way)) for seed, way in ((41, 0.4), (42, -0.4)))
+    yield from first[:80]
+    for t in range(20):
+        yield mix(first[80 + t], second[t], (t + 0.5) / 20)
+    yield from second[20:]
+
+
+def dissolved() -> Iterator[np.ndarray]:
+    yield from joined(lambda a, b, share: cv2.addWeighted(a, 1 - share, b, share, 0))
+
+
+def wiped() -> Iterator[np.ndarray]:
+    def mix(a, b, share):
+        edge = round(share * WIDTH)
+        return np.hstack([b[:, :edge], a[:, edge:]])
+
+    yield from joined(mix)
+
+
+def whipped() -> Iterator[np.ndarray]:
+    """A slide with two fast turns, by a whole picture in eight frames each."""
+    wide = texture(9, HEIGHT, 3 * WIDTH + 200)
+    at = 0.0
+    for t in range(FRAMES):
+        frame = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        speed = 40.0 if 40 <= t < 48 or 80 <= t < 88 else 0.5
+        for part in range(4):  # the shutter is open all the time
+            begin = round(at + speed * part / 4)
+            frame += wide[:, begin : begin + WIDTH]
+        at += speed
+        yield (frame / 4).astype(np.uint8)
 
 
 def faded() -> Iterator[np.ndarray]:
@@ -111,6 +239,12 @@ def flashed() -> Iterator[np.ndarray]:
     """Two white frames in the middle, between two steps of the tracker."""
     for t, frame in enumerate(travelling(4)):
         yield np.full_like(frame, 250) if t in (62, 63) else frame
+
+
+def struck() -> Iterator[np.ndarray]:
+    """A white frame that the tracker meets: it looks at every sixth."""
+    for t, frame in enumerate(sliding(4, FRAMES, 0.6)):
+        yield np.full_like(frame, 250) if t == 60 else frame
 
 
 def boxed() -> Iterator[np.ndarray]:
@@ -126,7 +260,8 @@ def single() -> Iterator[np.ndarray]:
 MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     maker.__name__: maker
     for maker in (
-        travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single,
+        travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single, struck,
+        dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed,
     )
 }  # fmt: skip
 

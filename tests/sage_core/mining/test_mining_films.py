@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from sage_core.errors import MediaError
-from sage_core.mining import curate_file, decide, decide_again, measure, read_curation
+from sage_core.mining import (
+    Passage,
+    curate_file,
+    decide,
+    decide_again,
+    find_transitions,
+    measure,
+    read_curation,
+)
 from sage_core.types import Reason, Verdict
 
 
@@ -49,6 +57,31 @@ def test_slides_are_not_footage_however_short_their_shots(judged):
     assert judged("slides").judgement.reason is Reason.NOT_FOOTAGE
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("slides", "slideshow"),
+        ("zoomed", "slideshow"),
+        ("lettered", "text_card"),
+        ("cards", "text_card"),
+        ("desktop", "screen_capture"),
+        ("cartoon", "cartoon"),
+        ("split", "split_screen"),
+    ],
+)
+def test_what_is_no_footage_is_named(judged, name, kind):
+    judgement = judged(name).judgement
+    assert judgement.reason is Reason.NOT_FOOTAGE, judgement.message
+    assert judgement.figures["kind"].value == kind
+
+
+@pytest.mark.parametrize("name", ["travelling", "two_shots", "dissolved", "panning", "swarming"])
+def test_footage_is_called_footage(judged, name):
+    curation = judged(name)
+    pictures = [curation.judgement, *(clip.judgement for clip in curation.clips)]
+    assert {judgement.figures["kind"].value for judgement in pictures} == {"footage"}
+
+
 def test_a_cut_makes_two_shots(judged):
     curation = judged("two_shots")
     assert curation.judgement.verdict is Verdict.ACCEPTED
@@ -74,6 +107,23 @@ def test_a_flash_is_no_cut(judged):
     curation = judged("flashed")
     assert len(curation.shots) == 1
     assert curation.judgement.verdict is Verdict.ACCEPTED
+
+
+@pytest.mark.parametrize("name", ["dissolved", "wiped"])
+def test_what_is_neither_shot_is_cut_away(film, config, judged, name):
+    (found,) = find_transitions(measure(film(name))[0], config)
+    assert found.kind == {"dissolved": Passage.DISSOLVE, "wiped": Passage.WIPE}[name]
+    assert found.start == pytest.approx(80, abs=4)
+    assert found.end == pytest.approx(100, abs=4)
+    first, second = (c.clip for c in judged(name).clips)
+    assert (first.end_frame, second.start_frame) == (found.start, found.end)
+
+
+@pytest.mark.parametrize(
+    "name", ["whipped", "travelling", "swarming", "panning", "flashed", "struck"]
+)
+def test_motion_is_no_transition(film, config, name):
+    assert find_transitions(measure(film(name))[0], config) == []
 
 
 def test_letterbox_is_cropped(judged, config):

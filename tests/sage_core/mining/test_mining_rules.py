@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_core.config.curate import CurateConfig
 from sage_core.mining import PhotoMeasures, curate_file, decide_photos, read_curation
+from sage_core.mining._blends import BlendScorer, blend_and_wipe
 from sage_core.mining._clips import _bar, _frozen
 from sage_core.mining._kinds import Kind, kind_of
 from sage_core.mining._measure import _bars, _overlay_share
@@ -132,6 +133,40 @@ def test_fade_ends_where_contrast_stops_growing():
     assert 33 <= _fade_length(contrast, times) <= 40
     assert _fade_length(np.full(90, 40.0), times) == 0
     assert _fade_length(contrast[:10], times[:10]) == 10
+
+
+def stills(count: int) -> np.ndarray:
+    """Unrelated pictures, float32 [count, 18, 32, 3]."""
+    rng = np.random.default_rng(7)
+    return np.stack(
+        [cv2.resize(rng.uniform(0, 255, (6, 8, 3)), (32, 18)) for _ in range(count)]
+    ).astype(np.float32)
+
+
+def test_a_mixture_is_a_blend_and_a_patchwork_a_wipe():
+    a, b, other = stills(3)
+    half = np.where(np.arange(32)[None, :, None] < 16, b, a)
+    pictures = np.stack([(a + b) / 2, half, a, b, other])
+    ones = np.ones(5)
+    sharpness = np.stack([ones, np.array([0.5, 1, 1, 1, 1]), ones])
+    blend, wipe = blend_and_wipe(np.stack([a] * 5), pictures, np.stack([b] * 5), sharpness)
+    assert blend[0] > 0.8 > 0.3 > blend[1:].max()
+    assert wipe[1] > 0.8 > 0.3 > np.delete(wipe, 1).max()
+
+
+@given(st.integers(1, 400), st.sampled_from([3.0, 10.0, 30.0]), st.integers(0, 99))
+@settings(max_examples=20)
+def test_blends_do_not_depend_on_how_frames_come_in_blocks(count, rate, seed):
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(1 / rate, count) + 1e-3)
+    images = rng.integers(0, 255, (count, 18, 32, 3), np.uint8)
+    sharpness = rng.uniform(1, 9, count)
+    blocks, whole = BlendScorer(), BlendScorer(block=10**9)
+    for scorer in (blocks, whole):
+        for frame in zip(times.tolist(), images, sharpness.tolist(), strict=True):
+            scorer.add(*frame)
+    np.testing.assert_allclose(blocks.series(), whole.series(), atol=1e-6)
+    assert len(blocks._pictures) <= len(whole._pictures)
 
 
 def test_bars_need_a_pair():
