@@ -11,8 +11,9 @@ _OPTIONS: dict[str, Any] = {
     "cache": True,
     # Division by zero gives inf or nan, as everywhere in torch, and costs no branch.
     "error_model": "numpy",
-    # Multiply-adds may be fused. Sums keep their order, or results would depend on the compiler's mood.
-    "fastmath": {"contract"},
+    # Never "fastmath", not even fused multiply-adds: which are fused is the compiler's mood, and kernels
+    # read from the cache then gave other bits than the same kernels compiled just now.
+    "fastmath": False,
 }
 
 kernel = numba.njit(**_OPTIONS)
