@@ -128,6 +128,11 @@ class Objective:
             "teacher": teacher_loss(output.points, taught.points, taught.conf, kept_share=share)
         }
 
+    @property
+    def can_render(self) -> bool:
+        """Whether this machine has a rasteriser for the run's device and constants."""
+        return self._rendering.problem is None
+
     def renders(self, forward: nn.Module, sample: VideoSample) -> tuple[Tensor, Tensor] | None:
         """The sample's target views and what the model makes of them, each [T, 3, H, W], 0..1.
 

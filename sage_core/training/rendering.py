@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -45,8 +46,11 @@ class SampleRendering:
             constants=RasterConstants(**adapt.rendering.model_dump()),
         )
         self.perceptual = None
+        backend: Literal["gsplat", "cpu"] = "gsplat" if device.type == "cuda" else "cpu"
+        # Why nothing can be rendered here, if so.
+        self.problem = missing_backend(backend, self._options.constants)
         if loss.rendering_weight:
-            _check_renderer(device, self._options.constants)
+            _check_renderer(self.problem)
             network = load_perceptual(loss.perceptual, loss.perceptual_weights)
             self.perceptual = network.to(device) if network is not None else None
 
@@ -98,8 +102,7 @@ class SampleRendering:
         )
 
 
-def _check_renderer(device: torch.device, constants: RasterConstants) -> None:
-    problem = missing_backend("gsplat" if device.type == "cuda" else "cpu", constants)
+def _check_renderer(problem: str | None) -> None:
     if problem:
         raise ConfigError(f"{problem}, or train without rendering: adapt.loss.rendering_weight=0")
 

@@ -9,19 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sage_core.splatting import missing_backend
 from sage_core.training.objective import Objective
 from sage_core.training.samples import VideoSample
 
 
 def picture(
-    objective: Objective, sample: Callable[[], VideoSample], device: torch.device
+    objective: Objective, sample: Callable[[], VideoSample]
 ) -> Callable[[nn.Module], NDArray[np.uint8] | None] | None:
     """Model → the sample's targets, each beside its render; None where nothing here can render it.
 
     The sample is made once, when it is first needed.
     """
-    if missing_backend("gsplat" if device.type == "cuda" else "cpu"):
+    if not objective.can_render:
         return None
     made: list[VideoSample] = []
 

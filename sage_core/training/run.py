@@ -96,7 +96,7 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
         objective,
         TERMS,
         teach=teacher(adapt, device),
-        picture=picture(objective, first, device) if adapt.render_steps else None,
+        picture=picture(objective, first) if adapt.render_steps else None,
         # Where pictures keep their shape no two samples need take the same.
         flops=ready.flops(adapt) if ready.size_rule.kind == "square" else None,
     )
