@@ -91,7 +91,7 @@ def test_a_failure_without_figures_tells_its_message(tmp_path, capsys):
     Workspace.open(tmp_path).catalog.append(
         [rejected(verdict="failed", reason="not_found", message="gone\nand more")]
     )
-    text = shown(capsys, tmp_path, Stage.ACQUIRE, Verdict.FAILED, "not_found", as_json=False)
+    text = shown(capsys, tmp_path, Stage.ACQUIRE, Verdict.FAILED, Reason.NOT_FOUND, as_json=False)
     assert "gone" in text
     assert "and more" not in text
 

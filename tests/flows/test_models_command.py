@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from flows._models import console
 from flows.cli import app
 from sage_core import hub
 from sage_core.hub import PublishedModel, _cache, _published
@@ -20,8 +21,12 @@ SMALL = MVDust3rConfig(16, 4, 16, 1, 2, 16, 1, 2, 2, 4, 8)
 
 
 def sage(*arguments, columns=200, **options):
-    env = {"COLUMNS": str(columns)}
-    return CliRunner().invoke(app, [str(a) for a in arguments], env=env, **options)
+    """The command in this process, on a terminal so wide whatever an earlier test had."""
+    before, console._width = console._width, columns
+    try:
+        return CliRunner().invoke(app, [str(a) for a in arguments], **options)
+    finally:
+        console._width = before
 
 
 def words(done):
