@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sage_core.errors import SageError
+from sage_core.training.ending import leave
 from sage_core.training.lock import RunHeldError
 from sage_core.training.settings import TrainSettings
 from sage_core.types import Reason
@@ -108,16 +109,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_last_words(status: int) -> int:
-    """Flush what was printed; on a full disk let it go, since Python would exit with 120 instead."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(_with_last_words(main()))
+    leave(main())

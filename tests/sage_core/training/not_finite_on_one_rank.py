@@ -11,6 +11,7 @@ import torch
 from test_training_engine import parts, routine
 
 from sage_core.errors import TrainingError
+from sage_core.training.ending import leave
 from sage_core.training.engine import Trainer
 from sage_core.training.ranks import joined
 
@@ -33,3 +34,4 @@ with joined("cpu", 1) as ranks:
         "error": error,
     }
     (folder / f"rank_{ranks.rank}.json").write_text(json.dumps(found))
+leave(0)
