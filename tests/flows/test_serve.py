@@ -79,7 +79,7 @@ def served(workspace, sources):
             yield f"http://127.0.0.1:{port}/api", log
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(300)
 
 
 def eventually(what, seconds=300):

@@ -14,7 +14,7 @@ def double(value):
 
 
 def hang():
-    time.sleep(60)
+    time.sleep(600)
 
 
 def grow():
@@ -45,5 +45,5 @@ def burn():
 def leave_orphan(path):
     import subprocess
 
-    child = subprocess.Popen(["sleep", "60"])
+    child = subprocess.Popen(["sleep", "600"])
     Path(path).write_text(str(child.pid))
