@@ -48,7 +48,7 @@ class Limits:
 
 @dataclass
 class Usage:
-    """What the children started within :func:`metered` used, as the kernel accounted for it."""
+    """What the children that ended within :func:`metered` used, as the kernel accounted for it."""
 
     cpu_s: float = 0.0
     peak_mb: float = 0.0
@@ -140,7 +140,7 @@ def _watch(
 def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + limits.wall_s
     pause = _POLL_S / 10
-    while not _ended(child):
+    while not ended(child):
         if time.monotonic() > deadline:
             _kill_group(child)
             raise SandboxError(
@@ -159,8 +159,11 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[byt
         pause = min(_POLL_S, pause * 2)
 
 
-def _ended(child: subprocess.Popen[bytes], flags: int = os.WNOHANG) -> bool:
-    """Reap the child if it has ended, and account for what it used (``Popen`` would throw that away)."""
+def ended(child: subprocess.Popen[bytes], flags: int = os.WNOHANG) -> bool:
+    """Reap a child if it has ended, and add what it used to the thread's :func:`metered`.
+
+    ``Popen.poll`` and its kin would throw the account away. With ``flags`` 0, wait for the end.
+    """
     if child.returncode is not None:
         return True
     pid, status, used = os.wait4(child.pid, flags)
@@ -194,7 +197,7 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the child's whole session, also what it left behind after ending by itself."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    _ended(child, flags=0)
+    ended(child, flags=0)
 
 
 def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str]:

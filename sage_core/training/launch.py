@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sage_core.errors import TrainingError
+from sage_core.sandbox import ended
 from sage_core.training.files import read_json, write_json
 from sage_core.training.lock import RunHeldError
 from sage_core.training.settings import TrainSettings
@@ -75,13 +76,12 @@ def _follow(child: subprocess.Popen[bytes], metrics: Path, wall_s: float, on_ste
     deadline = time.monotonic() + wall_s
     lines = _new_lines(metrics)
     while True:
-        ended = child.poll() is not None
+        done = ended(child)
         for line in next(lines):
             on_step(line)
-        if ended or time.monotonic() > deadline:
-            return ended
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_POLL_S)
+        if done or time.monotonic() > deadline:
+            return done
+        time.sleep(_POLL_S)
 
 
 def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
@@ -102,14 +102,15 @@ def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Ask the whole group to save and stop; kill what does not."""
-    if child.poll() is None:
+    if not ended(child):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_GRACE_S)
+        deadline = time.monotonic() + _GRACE_S
+        while not ended(child) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    ended(child, flags=0)
 
 
 def _outcome(folder: Path, status: int, in_time: bool, wall_s: float) -> Launched:

@@ -93,6 +93,7 @@ def test_a_run_is_trained_judged_and_not_trained_twice(workspace):
         "photometric_last",
         "labelled_last",
     } <= event.figures.keys()
+    assert event.cpu_seconds > 0.5, "the trainer's child, which imports torch, is not accounted for"
     assert all(workspace.store.verify(a, deep=True) for a in event.artifacts.values())
     assert workspace.catalog.load_snapshot(event.details["snapshot"]).shards
     again = judged_run(workspace, adapt_inputs(workspace, settings), settings, "test", steps.append)
