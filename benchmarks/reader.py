@@ -139,7 +139,7 @@ def _ours(reader: ShardReader, plan: list[list[Sample]], per_visit: int) -> Cont
         for visit in plan:
             FILES.forget()
             for clip, rows in visit:
-                for frame in reader.frames(clip, rows):
+                for frame in reader.frames(clip, rows, measures=False):
                     yield frame.pixels()
 
     frames = sum(len(rows) for visit in plan for _, rows in visit)

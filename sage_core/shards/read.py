@@ -8,8 +8,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +125,14 @@ class ShardReader:
             raise _different_lengths(name, "point columns")
         return PointCloud(ids, xyz.reshape(-1, 3), rgb.reshape(-1, 3))
 
-    def frames(self, clip: str | ClipInfo, rows: Sequence[int]) -> list[FrameRecord]:
+    def frames(
+        self, clip: str | ClipInfo, rows: Sequence[int], *, measures: bool = True
+    ) -> list[FrameRecord]:
         """The frames of a clip at these rows, in this order; JPEGs are not decoded yet.
+
+        Args:
+            measures: whether to read what tells good anchors from bad ones, and which points they are;
+                without, it is marked as unknown (see :class:`Anchors`).
 
         Raises:
             ShardError: an unknown clip, a row that is out of range, a pose or intrinsics that are not
@@ -140,11 +144,13 @@ class ShardReader:
             raise ShardError(
                 f"clip {name} has rows 0 to {place.starts[-1] - 1}, asked for {sorted(rows)}"
             )
-        found: dict[int, FrameRecord] = {}
-        places = sorted((bisect_right(place.starts, row) - 1, row) for row in rows)
-        for group, own in groupby(places, key=itemgetter(0)):
-            frames = FILES.frames(place.frames_path, place.first_group + group)
-            found |= {row: frames.frame(row - place.starts[group]) for _, row in own}
+        by_group: dict[int, list[int]] = {}
+        ordered = sorted(set(rows))
+        for row in ordered:
+            group = bisect_right(place.starts, row) - 1
+            by_group.setdefault(place.first_group + group, []).append(row - place.starts[group])
+        frames = FILES.frames(place.frames_path, by_group, measures=measures)
+        found = dict(zip(ordered, frames, strict=True))
         return [found[row] for row in rows]
 
     def _place(self, name: str) -> _Place:

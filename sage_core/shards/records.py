@@ -26,6 +26,8 @@ class Anchors:
         error_px: float32 [N], distance from the projection to the observed feature, pixels of the SfM image.
         track: int32 [N], number of frames that observe the point.
         angle_deg: float32 [N], widest angle between two rays to the point.
+
+    Of anchors that were read without their measures ``point`` is -1, ``track`` 0, and the other two are NaN.
     """
 
     xy: NDArray[np.float32]
@@ -52,7 +54,13 @@ class Anchors:
     def reliable(
         self, *, max_error_px: float = 1.0, min_track: int = 4, min_angle_deg: float = 5.0
     ) -> Anchors:
-        """Those within these limits; the defaults halve the number and the depth error's tail."""
+        """Those within these limits; the defaults halve the number and the depth error's tail.
+
+        Raises:
+            ValueError: they were read without their measures.
+        """
+        if len(self) and not self.track.any():
+            raise ValueError("anchors read without their measures: read them with measures=True")
         return self.select(
             (self.error_px <= max_error_px)
             & (self.track >= min_track)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sage_core.errors import ShardError
@@ -61,7 +62,7 @@ def validate(paths: Iterable[str | Path]) -> list[Problem]:
 
 
 def _group_problems(path: Path) -> Iterator[Problem]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         column = file.schema_arrow.get_field_index("clip")
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
@@ -73,6 +74,10 @@ def _group_problems(path: Path) -> Iterator[Problem]:
             statistics = group.column(column).statistics
             if statistics is not None and statistics.min != statistics.max:
                 yield Problem(path.name, None, None, f"row group {index} crosses clips")
+            try:
+                file.read_row_group(index)
+            except (pa.ArrowException, OSError) as error:
+                yield Problem(path.name, None, None, f"row group {index} is damaged ({error})")
 
 
 def _clip_problems(reader: ShardReader, path: str, name: str) -> Iterator[Problem]:

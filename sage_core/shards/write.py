@@ -22,6 +22,8 @@ from sage_core.shards.schema import CLIPS, FRAMES, MASK, MAX_ROW_GROUP_FRAMES
 
 ROW_GROUP_FRAMES = 16
 
+_PAGE_BYTES = 1 << 16
+
 
 def frames_name(shard: str) -> str:
     """File name of a shard's frames."""
@@ -143,6 +145,8 @@ def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         use_dictionary=["clip"] if "image" in leaves else False,
         write_statistics=["clip", "frame", "time_s"] if "image" in leaves else ["clip"],
         write_page_checksum=True,
+        # A page for each picture, or for a few small ones: it is what a checksum guards and a reader takes.
+        **({"write_batch_size": 1, "data_page_size": _PAGE_BYTES} if "image" in leaves else {}),
     )
 
 

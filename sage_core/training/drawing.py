@@ -104,7 +104,8 @@ class VideoSamples:
         rng = sample.rng(self._seed)
         drawn = self._drawn(clip, sample, rng)
         trajectory = _shuffled(drawn, rng) if self._shuffle else drawn
-        frames = reader.frames(clip, trajectory.rows)
+        weighed = self._rules.quality is not None
+        frames = reader.frames(clip, trajectory.rows, measures=weighed)
         order = rng.permutation(len(trajectory.context)).tolist()
         return video_sample(
             frames,
