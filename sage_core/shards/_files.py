@@ -41,10 +41,10 @@ class _Open:
 
 
 class Files:
-    """Reads row groups; one thread at a time, since an open Parquet file cannot be shared. Pictures all at once.
+    """Reads row groups; one thread at a time, since an open Parquet file cannot be shared.
 
-    So many readers, and many threads, hold no more files and no more memory than one. After a fork, the
-    child opens its own.
+    So many readers, and many threads, hold no more files and no more memory than one. Pictures, which are
+    not kept, are read by all threads at once. After a fork, the child opens its own files.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,10 @@
 """Columns straight from the pages of a Parquet file, where they are written as SAGE writes them.
 
-Arrow reads whole row groups, all pictures of sixteen frames for the four that a sample needs. The pages of our own
-frames files are simple: PLAIN values, LZ4 or nothing, one CRC each, and pictures in pages of their own. So what
-a sample needs is read, checked and cut here; every other Parquet file is Arrow's to read (:class:`Unusual`).
-Format: the Parquet specification, "Data Pages", "Encodings" (PLAIN, RLE hybrid) and the Thrift compact protocol.
+Arrow reads whole row groups, all pictures of sixteen frames for the four that a sample needs. The pages of
+our own frames files are simple: PLAIN values, LZ4 or nothing, one CRC each, and pictures in pages of their
+own. So what a sample needs is read, checked and cut here; every other Parquet file is Arrow's to read
+(:class:`Unusual`). Format: the Parquet specification, "Data Pages", "Encodings" (PLAIN, RLE hybrid), and the
+Thrift compact protocol.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Damaged(Exception):  # noqa: N818 - becomes a ShardError with the file's n
 
 
 Chunk = tuple[int, int, bool]
-"""Where a column of a row group lies in its file: first byte, the one after the last, packed with LZ4 or not."""
+"""Where a column of a row group lies in its file: first byte, the one after the last, whether LZ4."""
 
 
 class Page(NamedTuple):
