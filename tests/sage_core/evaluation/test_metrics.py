@@ -155,3 +155,39 @@ def test_equal_images():
     flat = np.full((20, 24, 3), 0.5)
     assert ssim(flat, flat) == 1
     assert psnr(flat, flat + 0.1) == pytest.approx(20)
+
+
+def ssim_by_the_formula(image, truth, data_range):
+    """Wang et al. 2004, eq. 13 with eq. 14 to 16, pixel by pixel: means, deviations and covariance in a
+    circular Gaussian window of 11 px with a standard deviation of 1.5 px and weights that sum to one."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    padding = ((5, 5), (5, 5), (0, 0))
+    x, y = (np.pad(one.astype(np.float64), padding, mode="reflect") for one in (image, truth))
+    values = []
+    for row, column, channel in np.ndindex(image.shape):
+        at = (slice(row, row + 11), slice(column, column + 11), channel)
+        mean_x, mean_y = (window * x[at]).sum(), (window * y[at]).sum()
+        var_x = (window * (x[at] - mean_x) ** 2).sum()
+        var_y = (window * (y[at] - mean_y) ** 2).sum()
+        covariance = (window * (x[at] - mean_x) * (y[at] - mean_y)).sum()
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        values.append(luminance * (2 * covariance + c2) / (var_x + var_y + c2))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "noise", "data_range"),
+    [(11, 11, 1, 0.5, 1.0), (6, 19, 3, 0.1, 1.0), (17, 12, 3, 0.02, None), (13, 9, 2, 1.0, 0.5)],
+)
+def test_ssim_is_that_of_the_formula(height, width, channels, noise, data_range):
+    rng = np.random.default_rng([height, width])
+    truth = rng.random((height, width, channels))
+    truth = 0.5 * truth + 0.4 * np.linspace(0, 1, width)[:, None]  # some structure
+    image = np.clip(truth + noise * rng.normal(size=truth.shape), 0, 1)
+    wanted_range = data_range or max(np.ptp(image), np.ptp(truth))
+    wanted = ssim_by_the_formula(image, truth, wanted_range)
+    assert ssim(image, truth, data_range) == pytest.approx(wanted, abs=1e-12)
+    assert -1 <= wanted < 0.999
