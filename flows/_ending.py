@@ -11,6 +11,7 @@ import typer
 from data_catalog import CatalogError
 from flows._progress import in_words, say
 from sage_core.errors import ConfigError, SageError
+from sage_core.types import Reason
 
 OK, MANY_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -24,6 +25,8 @@ def teach(work: Callable[[], Answer]) -> Answer:
     except ConfigError as error:
         usage(str(error))
     except (SageError, CatalogError) as error:
+        if error.reason is Reason.BAD_CONFIG:  # also from a child process, which knows no classes
+            usage(str(error))
         say(f"sage: {error.reason.value}:", error)
         raise typer.Exit(MANY_FAILED) from error
     except KeyboardInterrupt as stop:

@@ -93,10 +93,10 @@ def _pulled(name: str, url: str | None) -> hub.Record:
     with Progress(
         *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
     ) as bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(name, total=None, visible=False)  # until something comes
 
         def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, visible=True)
 
         return hub.pull(name, licence_accepted=True, url=url, progress=show)
 

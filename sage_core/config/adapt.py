@@ -234,6 +234,11 @@ class AdaptConfig(EngineConfig):
                 "views vary, and candidates have the number of views that assemble scored: set "
                 "sampling.mode to another"
             )
+        if self.curriculum.share and self.sampling.mode == "candidates":
+            raise ValueError(
+                "curriculum.share is above 0, and the candidates that assemble scored get neither wider nor "
+                "narrower: set it to 0, or sampling.mode to another"
+            )
         if self.views.max is not None and self.views.max > images:
             raise ValueError(
                 f"views.max {self.views.max} are more images than a process takes at once, "

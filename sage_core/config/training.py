@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from sage_core.config._base import Section, setting, subsection
 
+GAUSSIAN_HEAD = "gaussian_head"
+"""The parameter group that keeps its weights unless ``frozen`` says otherwise."""
+
 
 class LoraConfig(Section):
     """Low-rank adapters on linear layers (Hu et al. 2021): W + alpha / rank · B·A, of which A and B train."""
@@ -72,10 +75,10 @@ class TeacherConfig(Section):
 class EngineConfig(Section):
     """What trains, in what form it runs, what is written down meanwhile."""
 
-    frozen: tuple[str, ...] = setting(
-        ("gaussian_head",),
+    frozen: tuple[str, ...] | None = setting(
+        None,
         "What keeps its weights: parameter groups, or patterns over parameter names (such as "
-        "enc_blocks.0.*).",
+        "enc_blocks.0.*); empty for gaussian_head, in models that have one. [] freezes nothing.",
     )
     batchnorm_frozen: bool = setting(
         True,
@@ -136,6 +139,11 @@ class EngineConfig(Section):
         gt=0,
         affects_result=False,
     )
+
+    @property
+    def gaussian_head_frozen(self) -> bool:
+        """Whether the Gaussian head as a whole keeps its weights."""
+        return self.frozen is None or GAUSSIAN_HEAD in self.frozen
 
     @model_validator(mode="after")
     def _taught_by_an_average(self) -> EngineConfig:

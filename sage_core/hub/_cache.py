@@ -10,12 +10,11 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 from sage_core.errors import CheckpointError, ConfigError, SourceError
 from sage_core.hub._download import Progress, download
-from sage_core.hub._published import PUBLISHED, PublishedModel, published
+from sage_core.hub._published import PUBLISHED, PublishedModel, published, shipped
 from sage_core.types import Reason
 
 _MARGIN = 1.01
@@ -186,11 +185,11 @@ def weights_path(name_or_path: str | Path) -> Path:
     path, text = Path(name_or_path), str(name_or_path)
     if path.is_file():
         return path
-    if "/" not in text and (shipped := _shipped(text)):
-        return shipped
+    if "/" not in text and (found := shipped(text)):
+        return found
     if text in {entry.name for entry in PUBLISHED}:
-        if found := pulled(text):
-            return found
+        if here := pulled(text):
+            return here
         raise CheckpointError(
             f"the weights of {text} are not here: `sage models pull {text}` fetches them, once their "
             f"licence ({published(text).licence}) is accepted"
@@ -208,11 +207,6 @@ def sha256_of(path: Path) -> str:
     """Checksum of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _shipped(name: str) -> Path | None:
-    path = Path(str(resources.files("sage_core") / "models" / "weights" / f"{name}.safetensors"))
-    return path if path.is_file() else None
 
 
 def _remembered(name: str) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 from sage_core.errors import ConfigError
 
@@ -103,14 +105,24 @@ PUBLISHED = (
 )  # fmt: skip
 
 
+def shipped(name: str) -> Path | None:
+    """The weights of that name that come with SAGE, if there are any."""
+    path = Path(str(resources.files("sage_core") / "models" / "weights" / f"{name}.safetensors"))
+    return path if path.is_file() else None
+
+
 def published(name: str) -> PublishedModel:
     """The entry of that name.
 
     Raises:
-        ConfigError: no such name.
+        ConfigError: no such name, or one that ships with SAGE.
     """
     for entry in PUBLISHED:
         if entry.name == name:
             return entry
+    if shipped(name):
+        raise ConfigError(
+            f"{name} ships with SAGE, so there is nothing to fetch: use it as adapt.base={name}"
+        )
     names = ", ".join(entry.name for entry in PUBLISHED)
     raise ConfigError(f"no published model {name!r} is known here: {names} are")

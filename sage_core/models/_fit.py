@@ -70,8 +70,10 @@ def _check_fit(
     if any(misfits.values()):
         text = "; ".join(f"{kind}: {some(names)}" for kind, names in misfits.items() if names)
         raise CheckpointError(
-            f"{file.path} does not fit the model with {model.config}: {text}. "
-            "Give the widths that these weights were trained with"
+            f"{file.path} does not fit the model with {model.config}: {text}. If the file is of another kind "
+            "of model, name the kind before its path (adapt.base=vggt:PATH); if it is cut short or was "
+            "edited, fetch it again; other widths than the published ones load from a file that SAGE saved, "
+            "which holds them"
         )
 
 

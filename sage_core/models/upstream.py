@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,8 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not loaded, since its pickle holds more than tensors and settings and could "
-            f"run code: {_offender(error)}. Convert it to safetensors where you trust it"
+            f"run code: {_offender(error, path)}. Where you trust it, save its state dict as safetensors "
+            "(safetensors.torch.save_file) and give that"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
@@ -156,12 +159,28 @@ def _state_dict(data: Any, path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _offender(error: Exception) -> str:
-    """What torch refused, from its long advice."""
+def _offender(error: Exception, path: Path) -> str:
+    """What torch refused, from its long advice, or the first class in the pickle if that says nothing."""
+    if "Unsupported operand" in str(error):
+        return _first_global(path) or "a newer kind of pickle than torch writes"
     found = re.search(
         r"GLOBAL (\S+)|(Unsupported \w+ \S+|Trying to call \w+ for \S+.*)", str(error)
     )
     return next((text for text in found.groups() if text), "") if found else _first_line(error)
+
+
+def _first_global(path: Path) -> str | None:
+    """The first class or function that a plain pickle names; read, not run."""
+    texts: list[str] = []
+    with suppress(ValueError, OSError), path.open("rb") as file:
+        for op, value, _ in pickletools.genops(file):
+            if op.name == "STACK_GLOBAL" and len(texts) > 1:
+                return ".".join(texts[-2:])
+            if op.name == "GLOBAL":
+                return str(value).replace(" ", ".")
+            if isinstance(value, str):
+                texts.append(value)
+    return None
 
 
 def _first_line(error: Exception) -> str:

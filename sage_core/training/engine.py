@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,7 @@ from sage_core.training.optimisation import (
     learning_rates,
     set_learning_rate,
 )
-from sage_core.training.parallel import agree_on_buffers, gathered, shared
+from sage_core.training.parallel import agree_on_buffers, gathered, running_statistics, shared
 from sage_core.training.ranks import Ranks
 from sage_core.training.routine import Routine
 from sage_core.training.step import Parts, Passed, Passes, Terms, looking
@@ -92,24 +92,21 @@ class Trainer(Generic[T]):
         """
         last = min(self.routine.rate.steps, until or self.routine.rate.steps)
         ids = self.routine.micro_batches(self.state.step, last, self.ranks)
-        loader = Loader(self.parts.sample, ids, self.routine.threads)
-        journal = self._journal()
         saved = time.monotonic()
-        try:
-            with self._stopping():
-                batches = iter(loader)
-                while self.state.step < last:
-                    due = self._due(saved)
-                    stop, save = self._advance(batches, loader, journal, due)
-                    if save or stop or self.state.step == last:
-                        self._save()
-                        saved = time.monotonic()
-                    if stop:
-                        break
-        finally:
-            loader.close()
-            if journal:
-                journal.close()
+        with (
+            closing(Loader(self.parts.sample, ids, self.routine.threads)) as loader,
+            self._journal() as journal,
+            self._stopping(),
+        ):
+            batches = iter(loader)
+            while self.state.step < last:
+                due = self._due(saved)
+                stop, save = self._advance(batches, loader, journal, due)
+                if save or stop or self.state.step == last:
+                    self._save()
+                    saved = time.monotonic()
+                if stop:
+                    break
         return Ending.FINISHED if self.finished else Ending.STOPPED
 
     def weights(self) -> dict[str, Tensor]:
@@ -117,10 +114,11 @@ class Trainer(Generic[T]):
         tensors = gathered(self.parts.model.state_dict(), self.ranks)
         return tensors | (self.average.gathered(self.ranks) if self.average else {})
 
-    def _journal(self) -> Journal | None:
+    def _journal(self) -> AbstractContextManager[Journal | None]:
         if not self.ranks.first:
-            return None
-        return Journal(self.folder, self.state.step, tensorboard=self.routine.tensorboard)
+            return nullcontext()
+        board = self.routine.tensorboard
+        return closing(Journal(self.folder, self.state.step, tensorboard=board))
 
     def _advance(
         self, batches: Iterator[list[T]], loader: Loader[T], journal: Journal | None, due: bool
@@ -132,6 +130,8 @@ class Trainer(Generic[T]):
         set_learning_rate(self.optimizer, rate)
         torch.manual_seed((self.routine.seed * _SEED_STRIDE + step) * 64 + self.ranks.rank)
         turns, share = self.routine.turns(step, self.ranks), self.routine.share(self.ranks)
+        statistics = running_statistics(self.parts.model)
+        before = [statistic.clone() for statistic in statistics]
         passed = self._passes.run(islice(batches, turns), share)
         norms = clip_gradients(
             self.parts.groups, self.routine.clip_norm, per_group=self.routine.clip_per_group
@@ -139,6 +139,9 @@ class Trainer(Generic[T]):
         finite = passed.finite and norms["total"] < float("inf")
         bad, stop, save = self.ranks.any([not finite, self._stop, due])
         self._update(bad)
+        if bad:
+            for statistic, kept in zip(statistics, before, strict=True):
+                statistic.copy_(kept)
         line = self._line(step, rate, norms, passed, bad)
         line |= self._speed.line(step, time.perf_counter() - started, loader.waited_s - waited)
         if journal:

@@ -29,8 +29,12 @@ class Loader(Generic[T]):
         self._batches = iter(batches)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
         self._ahead: deque[list[Future[T]]] = deque()
-        for _ in range(threads + 1):
-            self._submit()
+        try:
+            for _ in range(threads + 1):
+                self._submit()
+        except BaseException:  # nobody has the loader yet who could close it
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[list[T]]:
         while self._ahead:

@@ -50,7 +50,7 @@ class Objective:
         self._half = half(adapt, device)
         self._renders = adapt.loss.rendering_weight > 0
         self._rendering = SampleRendering(adapt, device)
-        self._head_trains = "gaussian_head" not in adapt.frozen
+        self._head_trains = not adapt.gaussian_head_frozen
 
     def __call__(
         self, forward: nn.Module, samples: Sequence[VideoSample | LabelledSample]

@@ -7,6 +7,7 @@ same whichever way a run is spread out, and on however many ranks.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,14 +22,20 @@ from torch.nn.parallel import DistributedDataParallel
 from sage_core.models import GeometricModel
 from sage_core.training.ranks import Ranks
 
+logger = logging.getLogger("sage.training")
+
 
 def shard(model: GeometricModel, ranks: Ranks) -> None:
     """Leave each rank a share of every parameter, block by block (``fully_shard``), in place.
 
     A block's weights are whole only while it computes. They stay float32: autocast decides what is computed
-    in bfloat16. Parameters are other objects afterwards. A single rank keeps all.
+    in bfloat16. Parameters are other objects afterwards. A single rank keeps all, and says so in its log.
     """
     if ranks.world == 1:
+        logger.warning(
+            "adapt.parallel=fully_shard shares out nothing: this run is a single process and holds the whole "
+            "model. Start one a device (adapt.processes, or torch.distributed.run)"
+        )
         return
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     for block in model.blocks():
@@ -68,12 +75,19 @@ def drop_whole_weights(model: nn.Module) -> None:
 
 def agree_on_buffers(model: nn.Module) -> None:
     """Give all ranks the first one's batch-norm statistics, as DDP does by itself."""
-    gathers = any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in model.modules()
-    )
-    if isinstance(model, FSDPModule) and gathers:
-        for buffer in model.buffers():
+    if isinstance(model, FSDPModule):
+        for buffer in running_statistics(model):
             distributed.broadcast(buffer, 0)
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """The statistics of batch-norm layers that gather any; none where all are frozen."""
+    return [
+        buffer
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        for buffer in module.buffers(recurse=False)
+    ]
 
 
 def squared_norms(groups: Sequence[Sequence[nn.Parameter]]) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sage_core.config.adapt import AdaptConfig
+from sage_core.config.training import GAUSSIAN_HEAD
 from sage_core.errors import ConfigError
 from sage_core.geometry import SizeRule
 from sage_core.models import GeometricModel, MVDust3r
@@ -78,13 +79,14 @@ def adapted(model: GeometricModel, adapt: AdaptConfig, seed: int) -> GeometricMo
     """The model with frozen what stays as it is and adapters where asked for, in training mode.
 
     Raises:
-        ConfigError: a group that the model does not have, or references where it has but one.
+        ConfigError: a group that the model does not have, or several references where it is not MV-DUSt3R+.
     """
-    if adapt.loss.references > 1 and not isinstance(model, MVDust3r):
+    if adapt.loss.references > 1 and not _exchanges(model):
         raise ConfigError(
-            f"adapt.loss.references={adapt.loss.references}, but only MV-DUSt3R has several: set it to 1"
+            f"adapt.loss.references={adapt.loss.references}, but this model has no paths that exchange, only "
+            "MV-DUSt3R+ has: set it to 1, or adapt.base to weights of MV-DUSt3R+ (mvdust3r_plus)"
         )
-    model.freeze(adapt.frozen, batchnorm=adapt.batchnorm_frozen)
+    model.freeze(frozen_entries(adapt, model), batchnorm=adapt.batchnorm_frozen)
     add_lora(model, adapt.lora, seed)
     names = [name for name, _ in model.named_parameters()]
     for entry in adapt.lr_factors:
@@ -99,6 +101,17 @@ def adapted(model: GeometricModel, adapt: AdaptConfig, seed: int) -> GeometricMo
         )
     model.checkpointing = adapt.checkpoint_activations
     return model.train()
+
+
+def frozen_entries(adapt: AdaptConfig, model: GeometricModel) -> tuple[str, ...]:
+    """What keeps its weights: as set, or the Gaussian head where the model has one of its own."""
+    if adapt.frozen is not None:
+        return adapt.frozen
+    return tuple(group for group in model.parameter_groups() if group == GAUSSIAN_HEAD)
+
+
+def _exchanges(model: GeometricModel) -> bool:
+    return isinstance(model, MVDust3r) and model.config.cross_reference
 
 
 def trained_groups(model: GeometricModel, factors: Mapping[str, float]) -> list[TrainedGroup]:

@@ -217,6 +217,7 @@ def _publish(settings: TrainSettings, trainer: Trainer[Sample], model: Geometric
         "seconds": round(sum(line["seconds"] for line in lines), 1),
         "memory_mb": max(line["memory_mb"] for line in lines),
         "ranks": trainer.ranks.world,
+        "parallel": settings.adapt.parallel if trainer.ranks.world > 1 else "none",
         "video_samples": counts[Kind.VIDEO],
         "labelled_samples": counts[Kind.LABELLED],
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -65,11 +66,18 @@ class TrainSettings(Section):
         return Path(self.out)
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits over all that decides the run's result."""
+        """Sixteen hex digits over all that decides the run's result.
+
+        With ``batchnorm_frozen`` off that includes ``micro_batch`` and how many processes train.
+        """
         inputs = self.inputs or "\n".join(_described(path) for path in self._input_files())
         # Paths may differ from machine to machine; what is drawn, and how often, may not.
         drawn = [(d.weight, [sorted(p.clips or ("all",)) for p in d.parts]) for d in self.datasets]
         text = f"{self.adapt.result_hash()}:{self.seed}:{inputs}:{drawn}"
+        if not self.adapt.batchnorm_frozen:
+            # Statistics are gathered over what passes the model at once, on the first process.
+            processes = os.environ.get("WORLD_SIZE", "1")
+            text += f":{self.adapt.optimizer.micro_batch}:{processes}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _input_files(self) -> list[Path]:

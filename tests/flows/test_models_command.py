@@ -111,6 +111,21 @@ def test_pull_names_what_went_wrong(offered):
     assert (elsewhere.exit_code, "https only" in words(elsewhere)) == (1, True)
 
 
+def test_what_ships_with_sage_is_not_pulled():
+    done = sage("models", "pull", "mini", "--accept-licence")
+    assert done.exit_code == 2
+    assert "mini ships with SAGE" in words(done)
+    assert "adapt.base=mini" in words(done)
+
+
+def test_a_refusal_before_the_first_byte_shows_no_progress(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAGE_MODELS", str(tmp_path))
+    gated = next(model.name for model in hub.PUBLISHED if model.gated)
+    done = sage("models", "pull", gated, "--accept-licence")
+    assert "after a login only" in words(done)
+    assert "0/?" not in done.stderr
+
+
 def test_info_of_a_file_that_sage_wrote(file, model):
     facts = json.loads(sage("models", "info", file, "--json").stdout)
     assert facts["architecture"] == "mvdust3r"

@@ -160,6 +160,19 @@ def test_a_dry_run_trains_nothing(workspace):
     assert not (workspace.root / "runs" / adapt_inputs(workspace, settings).item).exists()
 
 
+@pytest.mark.slow
+def test_a_dry_run_of_settings_that_contradict_is_wrong_usage(workspace):
+    """Found out in a child process, and said as if it were here."""
+    changes = ["adapt.frozen=[no_such_group]", "adapt.base=mini"]
+    options = [one for change in changes for one in ("--set", change)]
+    done = CliRunner().invoke(
+        app, ["adapt", "-w", str(workspace.root), "--dry-run", *options, "-s", "adapt.device=cpu"]
+    )
+    assert done.exit_code == 2, done.output
+    assert "cannot freeze no_such_group" in " ".join(done.output.split())
+    assert "bad_config" not in done.output
+
+
 BAD_BASES = """
 import os, sys, torch
 from safetensors.torch import load_file

@@ -14,6 +14,7 @@ from sage_core.training import DataSet, ShardPart, TrainSettings, launch
 from sage_core.training.engine import Ending
 from sage_core.training.journal import read_metrics
 from sage_core.training.plan import plan
+from sage_core.training.preparation import adapted, trained_groups
 from sage_core.training.run import train
 
 TINY = VGGTConfig.tiny()
@@ -221,5 +222,14 @@ def test_samples_of_several_shapes_do_not_pass_together(settings):
 
 
 def test_several_references_are_refused_in_words(settings):
-    with pytest.raises(ConfigError, match="only MV-DUSt3R has several"):
+    with pytest.raises(ConfigError, match=r"only MV-DUSt3R\+ has: set it to 1"):
         train(settings(loss={"references": 2}))
+
+
+def test_a_model_without_a_gaussian_head_needs_no_frozen_and_may_name_none(base):
+    model = load_model(str(base))
+    assert "gaussian_head" not in model.parameter_groups()
+    trained = {g.name for g in trained_groups(adapted(model, AdaptConfig(), seed=0), {})}
+    assert trained == set(model.parameter_groups())
+    with pytest.raises(ConfigError, match="cannot freeze gaussian_head: this model's groups are"):
+        adapted(model, AdaptConfig(frozen=("gaussian_head",)), seed=0)

@@ -28,7 +28,12 @@ from sage_core.training.engine import Ending
 from sage_core.training.journal import read_metrics
 from sage_core.training.order import Kind, SampleId, SampleOrder, ViewCounts
 from sage_core.training.plan import plan
-from sage_core.training.preparation import adapted, trained_groups, without_values
+from sage_core.training.preparation import (
+    adapted,
+    frozen_entries,
+    trained_groups,
+    without_values,
+)
 from sage_core.training.routine import Routine
 from sage_core.training.run import train
 from sage_core.training.teaching import teacher
@@ -202,6 +207,7 @@ def test_views_vary_in_a_run(settings):
         ({"views": {"min": 4, "max": 3}}, "above max"),
         ({"views": {"min": 2, "max": 9}}, "more images than a process takes at once"),
         ({"views": {"min": 2, "max": 3}, "sampling": {"mode": "candidates"}}, "candidates"),
+        ({"curriculum": {"share": 0.3}, "sampling": {"mode": "candidates"}}, "curriculum.share"),
         ({"views": {"min": 2, "max": 4}, "loss": {"references": 3}}, "views.min 2"),
         ({"loss": {"references": 9}}, "sampling.n_context 8"),
         ({"loss": {"rendered_context": 0}, "sampling": {"n_targets": 0}}, "no view is rendered"),
@@ -219,6 +225,41 @@ def test_views_vary_in_a_run(settings):
 def test_settings_that_contradict(changes, message):
     with pytest.raises(ValidationError, match=message):
         AdaptConfig.model_validate(changes)
+
+
+def test_several_references_need_paths_that_exchange(settings):
+    with pytest.raises(ConfigError, match=r"references=2.*set it to 1.*mvdust3r_plus"):
+        train(settings(loss={"references": 2}))
+
+
+def test_shares_of_a_single_process_say_that_they_are_none(settings, caplog):
+    run = settings(steps=1, parallel="fully_shard", loss={"rendering_weight": 0})
+    train(run)
+    (line,) = [r.message for r in caplog.records if "fully_shard" in r.message]
+    assert "single process" in line
+    assert "adapt.processes" in line
+    assert json.loads((run.folder / "result.json").read_text())["parallel"] == "none"
+
+
+def test_the_gaussian_head_is_frozen_unless_the_settings_say_otherwise(base):
+    model = load_model(str(base))
+    assert frozen_entries(AdaptConfig(), model) == ("gaussian_head",)
+    assert frozen_entries(AdaptConfig(frozen=()), model) == ()
+    assert frozen_entries(AdaptConfig(frozen=("encoder",)), model) == ("encoder",)
+    assert AdaptConfig().gaussian_head_frozen
+    assert not AdaptConfig(frozen=("encoder",)).gaussian_head_frozen
+
+
+def test_runs_that_gather_statistics_differ_by_what_those_are_of(settings, monkeypatch):
+    def prints(**changes):
+        found = [settings(optimizer={"micro_batch": n}, **changes).fingerprint() for n in (1, 2)]
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        found.append(settings(optimizer={"micro_batch": 1}, **changes).fingerprint())
+        monkeypatch.delenv("WORLD_SIZE")
+        return found
+
+    assert len({*prints()}) == 1
+    assert len({*prints(batchnorm_frozen=False)}) == 3
 
 
 def test_what_does_not_change_results_does_not_change_the_run(settings):
