@@ -407,17 +407,33 @@ def test_no_compiler_is_said_so(settings, tmp_path):
     assert json.loads((run.folder / "result.json").read_text())["reason"] == "bad_config"
 
 
+def first_gradient(run):
+    """What the first step handed the optimiser, out of AdamW's first moment: (1 - beta1) times it."""
+    path = run.folder / "checkpoints" / "step_00000001" / "optimizer.pt"
+    moments = torch.load(path, weights_only=True)["state"]
+    return torch.cat([moments[number]["exp_avg"].flatten() for number in sorted(moments)])
+
+
 @pytest.mark.slow
 def test_compiled_blocks_train_alike_under_the_same_names(settings):
+    """Loss and gradient of the first step, from the same weights, agree to float32's rounding.
+
+    Not so what comes after: AdamW's first steps are the learning rate times the gradient's sign, which
+    rounding turns over where the gradient is next to nothing. Nor the rendering's gradient, which is no
+    block's: cut-offs of splats make it jump by 1e-4 when weights change by their last bit, compiled or not.
+    """
+    changes = {"steps": 1, "optimizer": {"batch": 3}, "loss": {"rendering_weight": 0}}
     plain, compiled = (
-        settings("plain"),
-        settings("compiled", compile=True, checkpoint_activations=True),
+        settings("plain", **changes),
+        settings("compiled", **changes, compile=True, checkpoint_activations=True),
     )
     train(plain)
     assert in_child(compiled, dict(os.environ))[0] == 0
-    for a, b in zip(losses_of(plain.folder), losses_of(compiled.folder), strict=True):
-        # Rounding, which the first steps of AdamW enlarge.
-        assert a["terms"] == pytest.approx(b["terms"], rel=5e-3)
+    (a,), (b,) = (losses_of(run.folder) for run in (plain, compiled))
+    assert {"anchor", "labelled"} <= a["terms"].keys()
+    assert a["terms"] == pytest.approx(b["terms"], rel=1e-6)
+    mine, theirs = first_gradient(plain), first_gradient(compiled)
+    assert (mine - theirs).norm() < 1e-5 * mine.norm()
     names = [load_file(run.folder / "model.safetensors").keys() for run in (plain, compiled)]
     assert names[0] == names[1]
 
