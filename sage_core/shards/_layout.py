@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sage_core.shards._pages import Chunk
+from sage_core.shards._pages import CODECS, Chunk
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Layout:
     """All row groups of a file, in 16 bytes a column."""
 
     columns: tuple[str, ...]
-    packed: tuple[bool, ...]
+    codecs: tuple[pa.Codec | None, ...]
     clips: tuple[str, ...]
     rows: tuple[int, ...]
     places: NDArray[np.int64]
@@ -35,7 +36,7 @@ class Layout:
     def group(self, number: int) -> GroupLayout:
         """One row group's."""
         firsts, ends = self.places[number].T.tolist()
-        chunks = dict(zip(self.columns, zip(firsts, ends, self.packed, strict=True), strict=True))
+        chunks = dict(zip(self.columns, zip(firsts, ends, self.codecs, strict=True), strict=True))
         return GroupLayout(self.clips[number], self.rows[number], chunks)
 
 
@@ -48,7 +49,7 @@ def layout(file: pq.ParquetFile) -> Layout | None:
     columns = [[group.column(c) for c in range(len(names))] for group in groups]
     packings = {tuple(column.compression for column in group) for group in columns}
     clips = [_only(group[names.index("clip")].statistics) for group in columns]
-    if len(packings) > 1 or not set(*packings) <= {"LZ4", "UNCOMPRESSED"} or None in clips:
+    if len(packings) > 1 or not set(*packings) <= CODECS.keys() or None in clips:
         return None
     places = [
         [(c.data_page_offset, c.data_page_offset + c.total_compressed_size) for c in group]
@@ -56,7 +57,7 @@ def layout(file: pq.ParquetFile) -> Layout | None:
     ]
     return Layout(
         names,
-        tuple(packing == "LZ4" for packing in packings.pop()),
+        tuple(CODECS[packing] for packing in packings.pop()),
         tuple(clip for clip in clips if clip is not None),
         tuple(group.num_rows for group in groups),
         np.array(places, np.int64),

@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_LZ4 = pa.Codec("lz4_raw")
+CODECS = {"UNCOMPRESSED": None, "LZ4": pa.Codec("lz4_raw"), "ZSTD": pa.Codec("zstd")}
+"""How pages may be packed: LZ4, as SAGE writes them, or ZSTD, as it once did."""
 _HEADER_BYTES = 128
 _VARINT = rb"([\x80-\xff]{0,4}[\x00-\x7f])"
 _HEADER = re.compile(
@@ -46,8 +47,8 @@ class Damaged(Exception):  # noqa: N818 - becomes a ShardError with the file's n
     """Bytes that are not those that were written."""
 
 
-Chunk = tuple[int, int, bool]
-"""Where a column of a row group lies in its file: first byte, the one after the last, whether LZ4."""
+Chunk = tuple[int, int, pa.Codec | None]
+"""Where a column of a row group lies in its file: first byte, the one after the last, what unpacks it."""
 
 
 class Page(NamedTuple):
@@ -102,11 +103,11 @@ class Span:
 
     def _pages(self, chunk: Chunk) -> Iterator[tuple[Any, int]]:
         """What each page holds, and its number of values."""
-        at, end, packed = chunk[0] - self._start, chunk[1] - self._start, chunk[2]
+        at, end, codec = chunk[0] - self._start, chunk[1] - self._start, chunk[2]
         while at < end:
             page = _page(self._data, at)
             at = page.end
-            yield _checked(self._data[page.start : at], page, packed), page.values
+            yield _checked(self._data[page.start : at], page, codec), page.values
         if at != end:
             raise Unusual("pages that do not fill their chunk")
 
@@ -122,7 +123,7 @@ class Strings:
     """
 
     def __init__(self, chunk: Chunk, *, nullable: bool) -> None:
-        if chunk[2]:
+        if chunk[2] is not None:
             raise Unusual("packed pictures")
         self._chunk, self._nullable = chunk, nullable
         self._pages: list[tuple[int, int, Page]] = []
@@ -141,7 +142,7 @@ class Strings:
             place = self._places[first][row - first]
             return _read(file, *place) if place else None
         base += page.start
-        data = _checked(_read(file, base, base + page.end - page.start), page, packed=False)
+        data = _checked(_read(file, base, base + page.end - page.start), page, None)
         places = self._cut(data, page.values)
         self._places[first] = [p and (base + p[0], base + p[1]) for p in places]
         place = places[row - first]
@@ -203,14 +204,14 @@ def _page(data: bytes | memoryview, at: int) -> Page:
     return Page(start, end, _signed(size), _signed(crc) & 0xFFFFFFFF, _signed(values))
 
 
-def _checked(data: Any, page: Page, packed: bool) -> Any:
+def _checked(data: Any, page: Page, codec: pa.Codec | None) -> Any:
     """What a page holds, out of its bytes in the file."""
     if zlib.crc32(data) != page.crc:
         raise Damaged(f"the page of {page.values} values at byte {page.start} has another checksum")
-    if not packed:
+    if codec is None:
         return data
     try:
-        return _LZ4.decompress(data, page.size, asbytes=True)
+        return codec.decompress(data, page.size, asbytes=True)
     except (pa.ArrowException, OSError) as error:
         raise Damaged(str(error)) from error
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from shard_scene import HEIGHT, WIDTH, make_clip
 
 from sage_core.errors import ShardError
-from sage_core.shards import Anchors, ShardReader, ShardWriter, encode_mask, write
+from sage_core.shards import Anchors, ShardReader, ShardWriter, encode_mask, join_shards, write
 from sage_core.shards._files import FILES
 from sage_core.shards._frames import FrameGroup
 from sage_core.shards._layout import layout
-from sage_core.shards._pages import Span
+from sage_core.shards._pages import CODECS, Span
 from sage_core.types import Reason
 
 NAME = "v0_000000_000200"
@@ -68,6 +68,11 @@ def test_pages_of_any_size_hold_what_arrow_reads(tmp_path, monkeypatch, page_byt
     assert all_alike(tmp_path / "frames-x.parquet") == 2
 
 
+def test_joined_shards_are_read_by_page_too(shard, tmp_path):
+    join_shards([(shard, "abc")], tmp_path / "joined", "abc")
+    assert all_alike(tmp_path / "joined" / "frames-abc.parquet") == 5
+
+
 @given(
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=40),
     page_bytes=st.sampled_from([64, 1 << 20]),
@@ -82,7 +87,9 @@ def test_lists_of_any_length_are_understood(tmp_path_factory, lengths, page_byte
     column = pq.read_metadata(path).row_group(0).column(0)
     start, end = column.data_page_offset, column.data_page_offset + column.total_compressed_size
     with path.open("rb") as file:
-        ends, values = Span(file.fileno(), start, end).lists((start, end, True), np.dtype(np.int64))
+        ends, values = Span(file.fileno(), start, end).lists(
+            (start, end, CODECS["LZ4"]), np.dtype(np.int64)
+        )
     assert ends == (0, *np.cumsum(lengths).tolist())
     np.testing.assert_array_equal(values, np.concatenate([np.arange(n) for n in lengths]))
 
