@@ -26,7 +26,7 @@ class LossOptions(Section):
     references: int = setting(
         1,
         "Context views that serve as reference, each in a path of its own; the published MV-DUSt3R+ trains "
-        "with 4. Only that model's paths exchange.",
+        "with 4. Only that model's paths exchange, so others take 1.",
         ge=1,
         le=16,
     )
