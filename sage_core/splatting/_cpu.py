@@ -15,7 +15,8 @@ from sage_core.splatting._constants import RasterConstants
 from sage_core.splatting._numba import share_threads
 from sage_core.splatting._projection import pinhole, ray_bounds
 from sage_core.splatting._projection_kernels import project, project_backward
-from sage_core.splatting._tile_kernels import bin_tiles, composite, composite_backward, sort_tiles
+from sage_core.splatting._tile_kernels import bin_tiles, composite_backward, sort_tiles
+from sage_core.splatting._composite_kernels import composite
 
 _ALPHA_FLOOR = 1e-10
 
