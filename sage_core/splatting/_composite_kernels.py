@@ -8,31 +8,31 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sage_core.splatting._lanes import LANES, load, select, some, spread, store
-from sage_core.splatting._numba import kernel, parallel_kernel
-from sage_core.splatting._projection_kernels import DEPTH, OPACITY, REACH, XX, XY, YY, X, Y
+from sage_core.splatting._lanes import LANES, first_bit, load, select, some, spread, store
+from sage_core.splatting._numba import inlined, kernel, parallel_kernel
+from sage_core.splatting._projection_kernels import DEPTH, OPACITY, REACH, SPLAT, X, Y
 from sage_core.splatting._tiles import (
-    PATCH_COLUMNS,
-    PATCH_HEIGHT,
-    PATCH_WIDTH,
+    CHUNK,
     PATCHES,
     TILE,
     centres,
-    patch_range,
+    exponent,
+    gather,
+    place_of,
     tile_origin,
 )
 
-LIGHT, REMAINING, SUMS = 0, LANES, 2 * LANES
-_PAUSE = 32
+LIGHT, SUMS = 0, LANES
+_MOST = 4
 
 
 @parallel_kernel  # type: ignore[untyped-decorator]
 def composite(
     splats: Any,
     colours: Any,
-    boxes: Any,
     starts: Any,
     members: Any,
+    touched: Any,
     size: tuple[int, int],
     limits: Any,
 ) -> tuple[Any, Any, Any, Any]:
@@ -40,6 +40,7 @@ def composite(
     drawn = np.empty((splats.shape[0], size[1], size[0], colours.shape[1]), splats.dtype)
     depth, remaining = np.empty(shape, splats.dtype), np.empty(shape, splats.dtype)
     last = np.empty(shape, np.int32)
+    reached = np.empty(members.shape[0], np.uint32)
     for tile in prange(starts.shape[0] - 1):
         camera, left, top = tile_origin(tile, size)
         canvas = np.zeros((PATCHES, SUMS + (colours.shape[1] + 1) * LANES), splats.dtype)
@@ -50,14 +51,15 @@ def composite(
             top,
             splats[camera],
             colours,
-            boxes[camera],
             members[starts[tile] : starts[tile + 1]],
+            touched[starts[tile] : starts[tile + 1]],
             limits,
             canvas,
             latest,
+            reached[starts[tile] : starts[tile + 1]],
         )
         _write(left, top, canvas, latest, drawn[camera], depth[camera], remaining[camera], last[camera])
-    return drawn, depth, remaining, last
+    return drawn, depth, remaining, last, reached
 
 
 @kernel  # type: ignore[untyped-decorator]
@@ -65,23 +67,22 @@ def _clear(canvas: Any, width: int, height: int) -> None:
     """All light is there, but outside of the image, where there is nothing to draw."""
     for row in range(height):
         for column in range(width):
-            patch = row // PATCH_HEIGHT * PATCH_COLUMNS + column // PATCH_WIDTH
-            lane = row % PATCH_HEIGHT * PATCH_WIDTH + column % PATCH_WIDTH
-            canvas[patch, LIGHT + lane] = canvas[patch, REMAINING + lane] = 1
+            patch, lane = place_of(row, column)
+            canvas[patch, LIGHT + lane] = 1
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _write(left: int, top: int, canvas: Any, latest: Any, drawn: Any, depth: Any, remaining: Any, last: Any) -> None:
+def _write(
+    left: int, top: int, canvas: Any, latest: Any, drawn: Any, depth: Any, remaining: Any, last: Any
+) -> None:
     channels = drawn.shape[2]
     for row in range(top, min(top + TILE, drawn.shape[0])):
         for column in range(left, min(left + TILE, drawn.shape[1])):
-            y, x = row - top, column - left
-            patch = y // PATCH_HEIGHT * PATCH_COLUMNS + x // PATCH_WIDTH
-            lane = y % PATCH_HEIGHT * PATCH_WIDTH + x % PATCH_WIDTH
+            patch, lane = place_of(row - top, column - left)
             for channel in range(channels):
                 drawn[row, column, channel] = canvas[patch, SUMS + LANES * channel + lane]
             depth[row, column] = canvas[patch, SUMS + LANES * channels + lane]
-            remaining[row, column] = canvas[patch, REMAINING + lane]
+            remaining[row, column] = abs(canvas[patch, LIGHT + lane])
             last[row, column] = latest[patch, lane]
 
 
@@ -99,46 +100,75 @@ def _composite_tile(
     top: int,
     splats: Any,
     colours: Any,
-    boxes: Any,
     members: Any,
+    touched: Any,
     limits: Any,
     canvas: Any,
     latest: Any,
+    reached: Any,
 ) -> None:
-    channels = colours.shape[1]
-    kind = splats.dtype.type
-    cap, dark = limits
-    for k in range(members.shape[0]):
-        if k % _PAUSE == 0 and _dark(canvas):
+    table = np.empty((CHUNK, SPLAT + colours.shape[1]), splats.dtype)
+    pairs = CHUNK * PATCHES + _MOST
+    owners, places = np.empty(pairs, np.uint32), np.empty(pairs, np.uint32)
+    x, y = np.empty((PATCHES, LANES), splats.dtype), np.empty((PATCHES, LANES), splats.dtype)
+    centres(left, top, x, y)
+    reached[:] = 0
+    for start in range(0, members.shape[0], CHUNK):
+        if _dark(canvas):
             break
-        i = members[k]
-        splat = splats[i]
-        first_column, end_column, first_row, end_row = patch_range(boxes[i], left, top)
-        x, y = centres(left, top, kind(0))
-        across, down = splat[X] - x, splat[Y] - y
-        xx, xy, yy = splat[XX] * kind(0.5), splat[XY], splat[YY] * kind(0.5)
-        opacity, reach, z = splat[OPACITY], splat[REACH], splat[DEPTH]
-        for column in range(first_column, end_column):
-            dx = across - column * PATCH_WIDTH
-            bent, flat = xy * dx, xx * dx * dx
-            for row in range(first_row, end_row):
-                dy = down - row * PATCH_HEIGHT
-                pixels = canvas[row * PATCH_COLUMNS + column]
-                exponent = flat + dy * (bent + yy * dy)
-                before = load(pixels, LIGHT)
-                reached = (exponent >= 0) & (exponent <= reach) & (before > 0)
-                if not some(reached):
-                    continue
-                alpha = min(spread(cap), opacity * math.exp(-exponent))
-                after = before * (1 - alpha)
-                lit = reached & (after > dark)
-                weight = select(lit, alpha * before, 0)
-                store(pixels, LIGHT, select(reached, select(lit, after, 0), before))
-                store(pixels, REMAINING, select(lit, after, load(pixels, REMAINING)))
-                late = latest[row * PATCH_COLUMNS + column]
-                store(late, 0, select(lit, k, load(late, 0)))
-                for channel in range(channels):
-                    place = SUMS + channel * LANES
-                    store(pixels, place, load(pixels, place) + weight * colours[i, channel])
-                place = SUMS + channels * LANES
-                store(pixels, place, load(pixels, place) + weight * z)
+        own = members[start : start + CHUNK]
+        gather(splats, colours, own, table)
+        count = _flatten(touched[start : start + CHUNK], owners, places)
+        for n in range(count):
+            k, patch = owners[n], places[n]
+            lit = _add(
+                start + k,
+                table[k],
+                load(x[patch], 0),
+                load(y[patch], 0),
+                limits[0],
+                limits[1],
+                canvas[patch],
+                latest[patch],
+            )
+            reached[start + k] |= np.uint32(lit) << patch
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _flatten(touched: Any, owners: Any, places: Any) -> int:
+    """All pairs of a member and a patch that its box touches, member by member; their number."""
+    n = 0
+    for k in range(touched.shape[0]):
+        bits = np.int64(touched[k])
+        for _ in range(_MOST):  # without a branch to guess; what is too much is written over
+            owners[n], places[n] = k, first_bit(bits)
+            n += bits != 0
+            bits &= bits - 1
+        while bits != 0:
+            owners[n], places[n] = k, first_bit(bits)
+            n += 1
+            bits &= bits - 1
+    return n
+
+
+@inlined  # type: ignore[untyped-decorator]
+def _add(
+    k: int, splat: Any, x: Any, y: Any, cap: Any, dark: Any, pixels: Any, latest: Any
+) -> bool:
+    """Composite a splat into a patch; whether any of it is seen there."""
+    distance = exponent(splat, splat[X] - x, splat[Y] - y)
+    before = load(pixels, LIGHT)
+    reached = (distance >= 0) & (distance <= splat[REACH])
+    alpha = min(spread(cap), splat[OPACITY] * math.exp(-distance))
+    after = before * (1 - alpha)
+    lit = reached & (after > dark)
+    weight = select(lit, alpha * before, 0)
+    store(pixels, LIGHT, select(reached, select(lit, after, min(before, -before)), before))
+    store(latest, 0, max(load(latest, 0), select(lit, load(latest, 0) * 0 + k, -1)))
+    channels = splat.shape[0] - SPLAT
+    for channel in range(channels):
+        place = SUMS + channel * LANES
+        store(pixels, place, load(pixels, place) + weight * splat[SPLAT + channel])
+    place = SUMS + channels * LANES
+    store(pixels, place, load(pixels, place) + weight * splat[DEPTH])
+    return some(lit)

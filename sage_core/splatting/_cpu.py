@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from sage_core.splatting._backward_kernels import composite_backward
+from sage_core.splatting._binning_kernels import bin_tiles, sort_tiles
+from sage_core.splatting._composite_kernels import composite
 from sage_core.splatting._constants import RasterConstants
 from sage_core.splatting._numba import share_threads
 from sage_core.splatting._projection import pinhole, ray_bounds
-from sage_core.splatting._projection_kernels import project, project_backward
-from sage_core.splatting._tile_kernels import bin_tiles, composite_backward, sort_tiles
-from sage_core.splatting._composite_kernels import composite
+from sage_core.splatting._projection_kernels import DEPTH, project, project_backward
 
 _ALPHA_FLOOR = 1e-10
 
@@ -49,10 +50,11 @@ class _Drawing:
 
     pinholes: Any
     splats: Any
-    boxes: Any
     first: Any
     starts: Any
     members: Any
+    rows: Any
+    reached: Any
     size: tuple[int, int]
     limits: Any
     remaining: Any
@@ -81,15 +83,16 @@ class _Splatting(Function):
         pinholes = _numpy(_pinholes(intrinsics, size))
         seen = (constants.near, constants.far, constants.eps2d, constants.alpha_min)
         splats, boxes = project(*gaussians, cameras, pinholes, size, np.array(seen, cameras.dtype))
-        first, starts, members = bin_tiles(boxes, size)
-        sort_tiles(splats.view(f"i{splats.itemsize}"), starts, members)
+        depth_bits = splats.view(f"i{splats.itemsize}")[..., DEPTH]
+        first, starts, keys, members, rows, touched = bin_tiles(boxes, depth_bits, size)
+        sort_tiles(starts, keys, members, rows, touched)
         limits = np.array((constants.alpha_cap, constants.transmittance_min), splats.dtype)
-        drawn, depth, remaining, last = composite(
-            splats, colour, boxes, starts, members, size, limits
+        drawn, depth, remaining, last, reached = composite(
+            splats, colour, starts, members, touched, size, limits
         )
         ctx.save_for_backward(*tensors)
         ctx.drawing = _Drawing(
-            pinholes, splats, boxes, first, starts, members, size, limits, remaining, last
+            pinholes, splats, first, starts, members, rows, reached, size, limits, remaining, last
         )
         return tuple(map(torch.from_numpy, (drawn, depth, remaining.copy())))
 
@@ -102,7 +105,7 @@ class _Splatting(Function):
         means, scales, quats, _, colours, cameras = map(_numpy, ctx.saved_tensors)
         d: _Drawing = ctx.drawing
         parts = composite_backward(
-            *(d.splats, colours, d.boxes, d.first, d.starts, d.members, d.size, d.limits),
+            *(d.splats, colours, d.starts, d.members, d.rows, d.reached, d.size, d.limits),
             *(d.remaining, d.last),
             *map(_numpy, (g_drawn, g_depth, g_remaining)),
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,12 +146,16 @@ def _exp(builder: Any, x: Any) -> Any:
     power = builder.fsub(raised, rounder)
     rest = builder.fsub(x, builder.fmul(power, number(high)))
     rest = builder.fsub(rest, builder.fmul(power, number(_float(single, low))))
-    series = number(_float(single, 1 / math.factorial(degree)))
-    for n in range(degree - 1, -1, -1):
-        series = builder.fadd(builder.fmul(series, rest), number(_float(single, 1 / math.factorial(n))))
+    terms = [number(_float(single, 1 / math.factorial(n))) for n in range(degree + 1)]
+    while len(terms) > 1:  # neighbours in pairs, not one after the other: half as long to wait for
+        pairs = zip(terms[::2], terms[1::2], strict=True)
+        terms = [builder.fadd(even, builder.fmul(odd, rest)) for even, odd in pairs]
+        rest = builder.fmul(rest, rest)
+        if len(terms) > 1 and len(terms) % 2:
+            terms.append(number(0))
     shifted = builder.shl(builder.bitcast(raised, whole), integer(fraction))
     scale = builder.bitcast(builder.add(shifted, integer(bias << fraction)), x.type)
-    return builder.fmul(series, scale)
+    return builder.fmul(terms[0], scale)
 
 
 def _float(single: bool, value: float) -> float:
@@ -226,6 +230,18 @@ def some(context: Any, mask: Any) -> Any:
     return types.boolean(_MASK), emit
 
 
+def _pick(builder: Any, a: Any, b: Any, places: Sequence[int]) -> Any:
+    """Lanes a, then b, counted through."""
+    mask = ir.Constant(ir.VectorType(_INDEX, len(places)), list(places))
+    return builder.shuffle_vector(a, b, mask)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def first_bit(context: Any, bits: Any) -> Any:
+    """Place of the lowest bit that is set in a whole number; the number of its bits in 0."""
+    return bits(bits), lambda context, builder, sig, args: builder.cttz(args[0], cgutils.false_bit)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def total(context: Any, lanes: Any) -> Any:
     """The lanes' sum: first of those four apart, then two, then one."""
@@ -234,17 +250,33 @@ def total(context: Any, lanes: Any) -> Any:
         (rest,) = args
         for half in (4, 2, 1):
             parts = [
-                builder.shuffle_vector(
-                    rest,
-                    rest,
-                    ir.Constant(ir.VectorType(_INDEX, half), list(range(start, start + half))),
-                )
-                for start in (0, half)
+                _pick(builder, rest, rest, range(start, start + half)) for start in (0, half)
             ]
             rest = builder.fadd(*parts)
         return builder.extract_element(rest, _INDEX(0))
 
     return lanes.dtype(lanes), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def totals(context: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    """The sums of eight lanes, as lanes: three rounds of adding neighbours for all eight together."""
+    rounds = (
+        ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)),
+        ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15)),
+        ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)),
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rest = list(args)
+        for picks in rounds:
+            rest = [
+                builder.fadd(*(_pick(builder, one, other, pick) for pick in picks))
+                for one, other in zip(rest[::2], rest[1::2], strict=True)
+            ]
+        return rest[0]
+
+    return a(*[a] * 8), emit
 
 
 @intrinsic  # type: ignore[untyped-decorator]

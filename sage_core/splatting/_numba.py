@@ -17,6 +17,8 @@ _OPTIONS: dict[str, Any] = {
 }
 
 kernel = numba.njit(**_OPTIONS)
+# Pasted into its callers: a call that stays one counts references to its arrays, atomically.
+inlined = numba.njit(inline="always", **_OPTIONS)
 parallel_kernel = numba.njit(parallel=True, **_OPTIONS)
 
 

@@ -22,8 +22,8 @@ BLOCK = 1024
 SPLAT = 8
 X, Y, XX, XY, YY, OPACITY, DEPTH, REACH = range(SPLAT)
 """Columns of a splat: centre (px), inverse covariance (px^-2), opacity, z, and the exponent at which it
-is too faint to be drawn. A splat's gradient has the first seven, then the colours'."""
-COLOUR = 7
+is too faint to be drawn. A splat's gradient has the same, the last unused, then the colours'."""
+COLOUR = SPLAT
 
 PINHOLE = 8
 FX, FY, CX, CY, LEFT, RIGHT, TOP, BOTTOM = range(PINHOLE)
