@@ -17,7 +17,8 @@ from sage_core.splatting._composite_kernels import composite
 from sage_core.splatting._constants import RasterConstants
 from sage_core.splatting._numba import share_threads
 from sage_core.splatting._projection import pinhole, ray_bounds
-from sage_core.splatting._projection_kernels import DEPTH, project, project_backward
+from sage_core.splatting._projection_kernels import DEPTH, project
+from sage_core.splatting._projection_backward_kernels import project_backward
 
 _ALPHA_FLOOR = 1e-10
 
@@ -78,7 +79,8 @@ class _Splatting(Function):
         constants: RasterConstants,
     ) -> tuple[Tensor, ...]:
         share_threads()
-        tensors = (means, scales, quats, opacities, colours, cam_from_world)
+        poses = cam_from_world.reshape(-1, 12)
+        tensors = (means, scales, quats, opacities[:, None], colours, poses)
         *gaussians, colour, cameras = map(_numpy, tensors)
         pinholes = _numpy(_pinholes(intrinsics, size))
         seen = (constants.near, constants.far, constants.eps2d, constants.alpha_min)

@@ -316,3 +316,41 @@ def store(context: Any, row: Any, start: Any, lanes: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(row, types.intp, Lanes(row.dtype)), emit
+
+
+def _rows(builder: Any, start: Any, end: Any) -> list[Any]:
+    """Eight rows from ``start`` on, the last one again and again where they end before."""
+    final = builder.sub(end, end.type(1))
+    rows = [builder.add(start, start.type(lane)) for lane in range(LANES)]
+    return [builder.select(builder.icmp_signed("<", row, final), row, final) for row in rows]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def column(context: Any, table: Any, start: Any, end: Any, place: Any) -> Any:
+    """One column of eight rows of a table [n, m] from ``start`` on; behind ``end`` stands the last before."""
+    lanes = Lanes(table.dtype)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        whole = context.get_value_type(lanes)
+        filled = ir.Constant(whole, ir.Undefined)
+        for lane, row in enumerate(_rows(builder, *args[1:3])):
+            pointer = _pointer(context, builder, table, args[0], [row, args[3]])
+            filled = builder.insert_element(filled, builder.load(pointer), _INDEX(lane))
+        return filled
+
+    return lanes(table, types.intp, types.intp, types.intp), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def put(context: Any, table: Any, start: Any, end: Any, place: Any, lanes: Any) -> Any:
+    """The opposite of :func:`column`: lanes behind ``end`` are dropped."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        rows = list(enumerate(_rows(builder, *args[1:3])))
+        for lane, row in reversed(rows):  # so that what belongs to the last row is written last
+            pointer = _pointer(context, builder, table, args[0], [row, args[3]])
+            builder.store(builder.extract_element(args[4], _INDEX(lane)), pointer)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(table, index, index, index, Lanes(table.dtype)), emit
