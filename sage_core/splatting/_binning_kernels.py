@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from sage_core.splatting._numba import inlined, kernel, parallel_kernel
-from sage_core.splatting._tiles import TILE, patch_bits
+from sage_core.splatting._tiles import TILE, grid, patch_bits
 
 _DIGIT_BITS = 11
 _DIGITS = 1 << _DIGIT_BITS
@@ -33,8 +33,9 @@ def bin_tiles(boxes: Any, depth_bits: Any, size: tuple[int, int]) -> tuple[Any, 
         touched: uint32 [total], which of the tile's patches the splat's box touches, bit by bit.
     """
     cameras, count = boxes.shape[:2]
-    columns, tiles = (size[0] + TILE - 1) // TILE, _tile_count(size)
-    counts, sizes = np.zeros(cameras * count + 1, np.int64), np.zeros(cameras * tiles + 1, np.int64)
+    columns, tiles = grid(size)[0], grid(size)[0] * grid(size)[1]
+    counts = np.zeros(cameras * count + 1, np.int64)
+    sizes = np.zeros(cameras * tiles + 1, np.int64)
     for camera in prange(cameras):
         base = camera * tiles + 1
         for i in range(count):
@@ -60,11 +61,6 @@ def bin_tiles(boxes: Any, depth_bits: Any, size: tuple[int, int]) -> tuple[Any, 
                     touched[pair] = patch_bits(box, column * TILE, row * TILE)
                     place += 1
     return first, starts, keys, members, rows, touched
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _tile_count(size: tuple[int, int]) -> int:
-    return ((size[0] + TILE - 1) // TILE) * ((size[1] + TILE - 1) // TILE)
 
 
 @inlined  # type: ignore[untyped-decorator]
@@ -127,5 +123,3 @@ def _sort(keys: Any, values: Any) -> None:
         shift, swapped = shift + _DIGIT_BITS, not swapped
     if swapped:
         to_values[:] = from_values
-
-

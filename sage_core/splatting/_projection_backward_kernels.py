@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sage_core.splatting._lanes import LANES, column, load, put, select, some, spread, store, total
+from sage_core.splatting._lane_access import column, load, put, select, some, spread, store, total
+from sage_core.splatting._lanes import LANES
 from sage_core.splatting._numba import inlined, kernel, parallel_kernel
 from sage_core.splatting._projection_kernels import (
     BLOCK,
@@ -108,7 +109,7 @@ def _gaussians_backward(
     g_opacities: Any,
     g_colours: Any,
 ) -> None:
-    """Eight Gaussians; in the lanes of those that a camera does not see may stand anything, but is not added."""
+    """Eight Gaussians. Lanes that a camera does not see may hold anything: it is not added."""
     count = means.shape[0]
     mean, scale = vector(means, start), vector(scales, start)
     turn, length = unit(quaternion(quats, start))
@@ -254,7 +255,10 @@ def _ray_backward(
     bent = min(max(ray, low), high)
     g_ray = -along * dot(g_row, far)
     free = (ray >= low) & (ray <= high)
-    inside, outside = select(free, g_ray, 0), select(free, 0, g_ray)  # the bounds move with the pinhole
+    inside, outside = (
+        select(free, g_ray, 0),
+        select(free, 0, g_ray),
+    )  # the bounds move with the pinhole
     g_across = g_pixel * along + inside / z
     g_z = -pull / z - g_across * ray
     g_focal = pull / focal + g_pixel * ray - outside * bent / focal

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sage_core.splatting._lanes import LANES, column, put, select, some, whole
+from sage_core.splatting._lane_access import column, put, select, some, whole
+from sage_core.splatting._lanes import LANES
 from sage_core.splatting._numba import kernel, parallel_kernel
 
 BLOCK = 1024
@@ -61,10 +62,19 @@ def project(
             reach = math.log(opacity / limits[3])
             if not some(reach > 0):
                 continue
-            mean, axes = vector(means, start), axes_of(vector(scales, start), unit(quaternion(quats, start))[0])
+            mean, axes = (
+                vector(means, start),
+                axes_of(vector(scales, start), unit(quaternion(quats, start))[0]),
+            )
             for camera in range(poses.shape[0]):
                 splat, box, seen = _splat(
-                    mean, axes, reach, numbers12(poses, camera), numbers8(pinholes, camera), size, limits
+                    mean,
+                    axes,
+                    reach,
+                    numbers12(poses, camera),
+                    numbers8(pinholes, camera),
+                    size,
+                    limits,
                 )
                 if some(seen):
                     _put_splat(splats[camera], start, splat, opacity, reach)

@@ -1,10 +1,14 @@
-"""How an image is cut: tiles, each one thread's work, and patches, each as many pixels as there are lanes."""
+"""How an image is cut: into tiles, each one thread's work, and those into patches of one pixel per lane.
+
+Splats of a pixel in size touch few pixels, and not in rows of eight: patches are 4 x 2.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sage_core.splatting._lanes import LANES, load, store
+from sage_core.splatting._lane_access import load, store
+from sage_core.splatting._lanes import LANES
 from sage_core.splatting._numba import inlined, kernel
 from sage_core.splatting._projection_kernels import SPLAT, XX, XY, YY
 
@@ -12,15 +16,23 @@ TILE = 16
 PATCH_WIDTH, PATCH_HEIGHT = 4, LANES // 4
 PATCH_COLUMNS, PATCH_ROWS = TILE // PATCH_WIDTH, TILE // PATCH_HEIGHT
 PATCHES = PATCH_COLUMNS * PATCH_ROWS
+"""32: a set of a tile's patches is the bits of an uint32."""
 CHUNK = 64
-"""So many of a tile's splats are copied side by side before they are worked on."""
+"""So many of a tile's splats are copied side by side before they are worked on: waiting for memory, the
+processor can fetch the next in a loop that does nothing else."""
 _EACH_ROW = sum(1 << PATCH_COLUMNS * row for row in range(PATCH_ROWS))
+
+
+@kernel  # type: ignore[untyped-decorator]
+def grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows of tiles."""
+    return (size[0] + TILE - 1) // TILE, (size[1] + TILE - 1) // TILE
 
 
 @kernel  # type: ignore[untyped-decorator]
 def tile_origin(tile: int, size: tuple[int, int]) -> tuple[int, int, int]:
     """Camera of a tile, and its first pixel's column and row."""
-    columns, rows = (size[0] + TILE - 1) // TILE, (size[1] + TILE - 1) // TILE
+    columns, rows = grid(size)
     camera, place = tile // (columns * rows), tile % (columns * rows)
     return camera, place % columns * TILE, place // columns * TILE
 
@@ -45,7 +57,7 @@ def centres(left: int, top: int, x: Any, y: Any) -> None:
 
 
 @kernel  # type: ignore[untyped-decorator]
-def place_of(row: int, column: int) -> tuple[int, int]:
+def patch_of(row: int, column: int) -> tuple[int, int]:
     """Patch and lane of a pixel of a tile."""
     return (
         row // PATCH_HEIGHT * PATCH_COLUMNS + column // PATCH_WIDTH,
@@ -55,7 +67,7 @@ def place_of(row: int, column: int) -> tuple[int, int]:
 
 @inlined  # type: ignore[untyped-decorator]
 def exponent(splat: Any, dx: Any, dy: Any) -> Any:
-    """Half the squared distance by the splat's own measure."""
+    """Of the falloff: half the squared distance by the splat's own measure."""
     half = splat.dtype.type(0.5)
     return dx * (half * splat[XX] * dx + splat[XY] * dy) + half * splat[YY] * dy * dy
 
