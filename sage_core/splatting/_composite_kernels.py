@@ -193,7 +193,7 @@ def _flatten(touched: Any, owners: Any, places: Any) -> int:
 
 
 @inlined  # type: ignore[untyped-decorator]
-def _add(k: int, splat: Any, x: Any, y: Any, cap: Any, dark: Any, pixels: Any, latest: Any) -> bool:
+def _add(k: int, splat: Any, x: Any, y: Any, cap: Any, dark: Any, pixels: Any, latest: Any) -> Any:
     """Composite a splat into a patch; whether any of it is seen there.
 
     All is stored, also what stays: to store some lanes of a vector takes many times as long.
