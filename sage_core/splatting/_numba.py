@@ -1,4 +1,8 @@
-"""How this package's kernels are compiled."""
+"""How this package's kernels are compiled.
+
+Numba's cache knows a kernel's own file only. Who changes what kernels call from another file (the lanes, the
+tiles, a constant) has to delete ``__pycache__`` to see it.
+"""
 
 from __future__ import annotations
 
