@@ -6,18 +6,18 @@ from sage_core.config._base import Section, setting
 
 
 class MaskConfig(Section):
-    """What moves by itself, and overlays, are kept out of features, anchors and losses.
+    """Keeping what moves by itself, and overlays, out of features, anchors and losses; off by default.
 
     Pixels are those of pictures with a long side of 320.
     """
 
     movers: str = setting(
-        "geometric",
+        "off",
         "Who finds what moves: 'off', 'geometric' (no weights: motion that no point at rest explains), "
         "the name of an installed plug-in (entry point group sage.masks), or 'module:function'.",
     )
     overlays: bool = setting(
-        True, "Whether logos, subtitles and bars are found, by what stays while the camera moves."
+        False, "Whether logos, subtitles and bars are found, by what stays while the camera moves."
     )
     max_residual_px: float = setting(
         0.8, "Largest residual in pixels at which a followed pixel still counts as at rest.", gt=0
@@ -28,7 +28,9 @@ class MaskConfig(Section):
     reach: float = setting(
         0.1, "Pixels are followed until the picture has moved by this share of its long side.", gt=0
     )
-    max_steps: int = setting(6, "Frames that a pixel is followed to each side at most.", ge=2, le=30)
+    max_steps: int = setting(
+        6, "Frames that a pixel is followed to each side at most.", ge=2, le=30
+    )
     min_region: float = setting(
         0.001, "Smallest region that counts, as a share of the picture.", ge=0, lt=1
     )

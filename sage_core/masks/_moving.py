@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sage_core.config.masks import MaskConfig
 from sage_core.geometry import Camera, PixelMap, pixel_centres
 from sage_core.masks._flow import FlowChains, Floats, Grey, Mask, Match, sample
+from sage_core.masks._regions import grown
 
 Array = NDArray[np.float64]
 _FAR_OFF_PX = 10.0
@@ -167,13 +168,3 @@ def _regions(residual: Floats, size: tuple[int, int], config: MaskConfig) -> Mas
     kept = (area >= config.min_region * odd.size) & (core >= _CORE_SHARE * area)
     kept[0] = False
     return grown(kept[label], config.margin_px)
-
-
-def grown(mask: Mask, margin_px: int) -> Mask:
-    """The mask without holes, closed and widened by a margin."""
-    side = 2 * margin_px + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
-    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros_like(closed), outlines, -1, 1, -1)
-    return np.asarray(cv2.dilate(filled, disc) > 0)

@@ -154,7 +154,7 @@ def disturbed_frames(
     fps: float,
     disturbances: Disturbances,
 ) -> Iterator[TrueFrame]:
-    """Film the scene along [N, 3, 4] with ``intrinsics`` [3, 3] of the unzoomed lens; size (width, height)."""
+    """Film the scene along [N, 3, 4]; ``intrinsics`` [3, 3] of the lens at rest, size (width, height)."""
     width, height = size
     for index, pose in enumerate(cam_from_world):
         time_s = index / fps
