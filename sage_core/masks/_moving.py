@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sage_core.config.masks import MaskConfig
 from sage_core.geometry import Camera, PixelMap, pixel_centres
-from sage_core.masks._flow import FlowChains, Floats, Grey, Mask, Match, sample
+from sage_core.masks._flow import Floats, FlowChains, Grey, Mask, Match, sample
 from sage_core.masks._regions import grown
 
 Array = NDArray[np.float64]

@@ -18,6 +18,7 @@ _EDGE = 24.0
 _LASTING = 0.85
 _MOVED = 0.02
 """Long sides that the picture around a place must have moved by, for anything to show by staying."""
+_AROUND_CELLS, _VOTE = 3, 75
 _CORNER = 0.08
 _AROUND_PX = 15
 _DARK, _DARK_SHARE = 24, 0.45
@@ -43,8 +44,11 @@ def overlay_masks(frames: Sequence[Grey], margin_px: int) -> Mask:
 def _motion(before: Grey, after: Grey) -> Floats:
     """How far the picture around each pixel moves, in pixels [H, W]: what stays is outvoted nearby."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(before, after, None)
-    coarse = np.linalg.norm(flow[8::16, 8::16], axis=-1).astype(np.float32)
-    voted = cv2.medianBlur(coarse, 5)
+    coarse = np.linalg.norm(flow[8::16, 8::16], axis=-1)
+    padded = np.pad(coarse, _AROUND_CELLS, constant_values=np.nan)
+    side = 2 * _AROUND_CELLS + 1
+    around = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+    voted = np.nanpercentile(around, _VOTE, axis=(2, 3)).astype(np.float32)
     size = (before.shape[1], before.shape[0])
     return np.asarray(cv2.resize(voted, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
