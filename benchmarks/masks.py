@@ -2,8 +2,8 @@
 
 python -m benchmarks.masks --clips 2 --json masks.json
 
-Each clip is filmed at six frames a second (about as far apart as frames with poses are), reconstructed without
-masks and with them, and compared with the renderer's own masks at the size of the SfM images.
+Each clip is filmed at six frames a second (about as far apart as frames with poses are), reconstructed
+without masks and with them, and compared with the renderer's own masks at the size of the SfM images.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ def resized(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=way) >= 0.5)
 
 
-def covered(mask: Mask, xy: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+def covered(mask: Mask, xy: NDArray[np.floating[Any]], size: tuple[int, int]) -> Mask:
     """Which of the pixels [N, 2] (+0.5 rule) of a picture of ``size`` (width, height) lie under the mask."""
     height, width = mask.shape
     at = np.asarray(xy) * (width / size[0], height / size[1])

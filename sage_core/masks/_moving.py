@@ -21,7 +21,7 @@ from sage_core.masks._regions import grown
 Array = NDArray[np.float64]
 _FAR_OFF_PX = 10.0
 _TRIM = 2.5
-_CORRECTIONS = 3
+_CORRECTIONS = 2
 _NOISE = 4.0
 _CORE_SHARE = 0.3
 _CORE = 1.5
@@ -45,11 +45,13 @@ def moving_masks(
     lens = camera.mapped(PixelMap.resize((camera.width, camera.height), (width, height)))
     rays = lens.rays(pixel_centres(width, height)).astype(np.float32)
     chains = FlowChains(frames, config.max_flow_miss_px, blocked)
-    residuals = [
-        _residual(chains, frame, cam_from_world, rays, lens.fx, config)
-        for frame in range(len(frames))
-    ]
-    lasting = [_lasting(chains, residuals, frame) for frame in range(len(frames))]
+    residuals: list[Floats] = []
+    lasting: list[Floats] = []
+    for frame in range(len(frames)):
+        residuals.append(_residual(chains, frame, cam_from_world, rays, lens.fx, config))
+        if frame:  # soon after its neighbours, while their flow is at hand
+            lasting.append(_lasting(chains, residuals, frame - 1))
+    lasting.append(_lasting(chains, residuals, len(frames) - 1))
     return np.stack([_regions(field, (width, height), config) for field in lasting])
 
 
@@ -121,7 +123,7 @@ def _camera_errors(miss: Floats, sound: Mask, grid: Floats) -> Floats:
 
     Slightly wrong poses and focal lengths shift the whole picture; things that move are trimmed off.
     """
-    coarse = np.s_[1::2, 1::2]
+    coarse = np.s_[1::3, 1::3]
     centred = grid / np.array(grid.shape[1::-1], np.float32) - 1
     terms = np.concatenate([centred, np.ones_like(centred[..., :1])], -1)
     fields = np.zeros_like(miss)
@@ -134,14 +136,15 @@ def _camera_errors(miss: Floats, sound: Mask, grid: Floats) -> Floats:
 
 def _trimmed_fit(rows: Floats, values: Floats) -> Floats:
     """Least squares [3, 2] over what is left after taking out what is far off; zero for too few."""
-    solution = np.zeros((3, 2), np.float32)
+    solution = np.zeros((3, 2))
     for _ in range(_CORRECTIONS):
         off = np.linalg.norm(values - rows @ solution, axis=1)
         near = off <= _TRIM * np.median(off) if len(off) else np.zeros(0, bool)
         if near.sum() < 50:
-            return solution
-        solution = np.linalg.lstsq(rows[near], values[near], rcond=None)[0].astype(np.float32)
-    return solution
+            return solution.astype(np.float32)
+        kept = rows[near]
+        solution = np.linalg.solve(kept.T @ kept + 1e-6 * np.eye(3), kept.T @ values[near])
+    return solution.astype(np.float32)
 
 
 def _lasting(chains: FlowChains, residuals: Sequence[Floats], frame: int) -> Floats:

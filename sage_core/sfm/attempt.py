@@ -109,8 +109,8 @@ def _colmap_masks(task: Task, folder: Path) -> Path | None:
     folder.mkdir()
     for frame, mask in task.masks.items():
         name = frame_name(frame)
-        height, width = cv2.imread(str(task.images / name), cv2.IMREAD_GRAYSCALE).shape
-        free = ~resized(mask, (width, height))
+        image = np.asarray(cv2.imread(str(task.images / name), cv2.IMREAD_GRAYSCALE))
+        free = ~resized(mask, (image.shape[1], image.shape[0]))
         cv2.imwrite(str(folder / f"{name}.png"), free.astype(np.uint8) * 255)
     return folder
 

@@ -95,7 +95,7 @@ def _rgb(images: Path, frame: int) -> NDArray[np.uint8]:
 
 def _greys(images: Path, frames: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
     for frame in frames:
-        grey = cv2.imread(str(images / frame_name(frame)), cv2.IMREAD_GRAYSCALE)
+        grey = np.asarray(cv2.imread(str(images / frame_name(frame)), cv2.IMREAD_GRAYSCALE))
         size = scaled_size(grey.shape[1], grey.shape[0], LONG_SIDE)
         yield np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
