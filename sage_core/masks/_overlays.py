@@ -18,7 +18,7 @@ _EDGE = 24.0
 _LASTING = 0.85
 _MOVED = 0.02
 """Long sides that the picture around a place must have moved by, for anything to show by staying."""
-_AROUND_CELLS, _VOTE = 3, 75
+_FIT_PX = 1.5
 _CORNER = 0.08
 _AROUND_PX = 15
 _DARK, _DARK_SHARE = 24, 0.45
@@ -36,21 +36,27 @@ def overlay_masks(frames: Sequence[Grey], margin_px: int) -> Mask:
         window = slice(begin, begin + _WINDOW)
         if len(frames[window]) < _WINDOW // 2:
             continue
-        moved = np.sum(motion[begin : begin + _WINDOW - 1], axis=0)
+        travelled = np.cumsum(motion[begin : begin + _WINDOW - 1], axis=0)
+        moved = np.linalg.norm(travelled, axis=-1).max(0)
         masks[window] |= _fixed(np.stack(frames[window]), moved, margin_px)
     return masks
 
 
 def _motion(before: Grey, after: Grey) -> Floats:
-    """How far the picture around each pixel moves, in pixels [H, W]: what stays is outvoted nearby."""
+    """How the picture moves, pixels [H, W, 2]: an affine field, which what stays has no say in.
+
+    Fitted to all of the picture, it rests where a camera that flies ahead has its goal.
+    """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST).calc(before, after, None)
-    coarse = np.linalg.norm(flow[8::16, 8::16], axis=-1)
-    padded = np.pad(coarse, _AROUND_CELLS, constant_values=np.nan)
-    side = 2 * _AROUND_CELLS + 1
-    around = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-    voted = np.nanpercentile(around, _VOTE, axis=(2, 3)).astype(np.float32)
-    size = (before.shape[1], before.shape[0])
-    return np.asarray(cv2.resize(voted, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    height, width = before.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    at = np.stack([x, y], -1)
+    cells = np.s_[4::8, 4::8]
+    start, end = at[cells].reshape(-1, 2), (at + flow)[cells].reshape(-1, 2)
+    fit, _ = cv2.estimateAffine2D(start, end, ransacReprojThreshold=_FIT_PX, maxIters=500)
+    if fit is None:
+        return np.zeros_like(at)
+    return np.asarray(at @ fit[:, :2].T + fit[:, 2] - at, np.float32)
 
 
 def _fixed(window: Grey, moved: Floats, margin_px: int) -> Mask:

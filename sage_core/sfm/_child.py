@@ -133,7 +133,7 @@ def _posed(task: Task, best: Attempt) -> _Posed:
 def _mapped_anew(
     task: Task, best: Attempt, model: SparseModel, between: list[Registration]
 ) -> tuple[Attempt, SparseModel, list[Registration]]:
-    """The same recipe without features under the masks, where that passes the gate too."""
+    """The same recipe without features under the masks, where that passes the gate with as many frames."""
     work = task.work / "unmasked"
     work.mkdir()
     task = replace(task, work=work)
@@ -141,7 +141,9 @@ def _mapped_anew(
         again = attempt(task, best.recipe)
     except SageError:  # out of CPU time; the first map stands
         return best, model, between
-    return (again, *_posed(task, again)) if again.accepted else (best, model, between)
+    if not again.accepted or again.registered_share < best.registered_share:
+        return best, model, between
+    return again, *_posed(task, again)
 
 
 def _as_sparse_model(colmap: Any, task: Task) -> SparseModel:

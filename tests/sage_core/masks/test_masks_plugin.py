@@ -68,7 +68,7 @@ def test_an_installed_plugin_goes_by_its_name(monkeypatch):
         lambda group: EntryPoints([point]).select(group=group),
     )
     assert find_source("red") is red_things
-    with pytest.raises(ConfigError, match="'blue' cannot be loaded .*'module:function', 'red'"):
+    with pytest.raises(ConfigError, match=r"'blue' cannot be loaded .*'module:function', 'red'"):
         find_source("blue")
 
 

@@ -56,7 +56,8 @@ def test_masks_lie_beside_the_model_and_their_share_is_a_figure(masked):
     folder, _, result = masked
     mask = read_mask(folder / "out" / FOLDER, 4)
     assert mask.shape == (240, 320)
-    assert mask[:, 214:].all() and not mask[:, :213].any()
+    assert mask[:, 214:].all()
+    assert not mask[:, :213].any()
     assert result.judgement.figures["masked_share"].value == pytest.approx(1 / 3, abs=0.01)
     assert result.cpu_s["masks"] > 0
 
