@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.errors import ConfigError, SageError
+from sage_core.types import Reason
 
 GROUP = "sage.masks"
 Image = NDArray[np.uint8]
@@ -69,14 +70,11 @@ def plugin_masks(name: str, frames: Iterable[Image]) -> Iterator[Mask]:
     answers = _guarded(name, source, handed())
     for mask in answers:
         if count == len(sizes):
-            raise SageError(f"the mask plug-in {name!r} gave more masks than it took frames")
+            raise _broken(name, "gave more masks than it took frames")
         yield _checked(name, mask, count, sizes[count])
         count += 1
     if count < len(sizes) or next(frames, None) is not None:
-        raise SageError(
-            f"the mask plug-in {name!r} gave {count} masks, fewer than there are frames: it must give "
-            "one for each"
-        )
+        raise _broken(name, f"gave {count} masks, fewer than there are frames")
 
 
 def _guarded(name: str, source: MaskSource, frames: Iterator[Image]) -> Iterator[Any]:
@@ -85,9 +83,7 @@ def _guarded(name: str, source: MaskSource, frames: Iterator[Image]) -> Iterator
     except SageError:
         raise
     except Exception as error:  # whatever it is, it is named as the plug-in's
-        raise SageError(
-            f"the mask plug-in {name!r} failed ({type(error).__name__}: {error})"
-        ) from error
+        raise _broken(name, f"failed ({type(error).__name__}: {error})") from error
 
 
 def _checked(name: str, mask: Any, index: int, size: tuple[int, int]) -> Mask:
@@ -97,7 +93,12 @@ def _checked(name: str, mask: Any, index: int, size: tuple[int, int]) -> Mask:
             if isinstance(mask, np.ndarray)
             else f"a {type(mask).__name__}"
         )
-        raise SageError(
-            f"the mask plug-in {name!r} gave {found} for frame {index}, must be a bool array {list(size)}"
-        )
+        raise _broken(name, f"gave {found} for frame {index}, must be a bool array {list(size)}")
     return mask
+
+
+def _broken(name: str, how: str) -> SageError:
+    return SageError(
+        f"the mask plug-in {name!r} {how}: mend it, or set reconstruct.masks.movers to something else",
+        reason=Reason.BAD_CONFIG,
+    )

@@ -193,8 +193,9 @@ def draw_overlay(image: Image, name: str, time_s: float) -> Mask:
     if name not in OVERLAYS:
         raise ValueError(f"no overlay {name!r}: choose one of {', '.join(OVERLAYS)}")
     covered = np.zeros(image.shape[:2], np.uint8)
+    before = image.copy()
     {"letterbox": _letterbox, "logo": _logo, "subtitles": _subtitles}[name](image, covered, time_s)
-    return covered > 0
+    return np.asarray((covered > 0) | (image != before).any(-1))  # smoothed outlines reach beyond
 
 
 def _letterbox(image: Image, covered: Image, time_s: float) -> None:
