@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import field_validator
+
 from sage_core.config._base import Section, setting
 
 
@@ -48,3 +52,9 @@ class MaskConfig(Section):
         ge=0,
         le=1,
     )
+
+    @field_validator("movers", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        """YAML reads a bare ``off`` as false."""
+        return "off" if value is False else value

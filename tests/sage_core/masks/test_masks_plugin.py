@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sage_core.config import load_config
 from sage_core.errors import ConfigError, SageError
 from sage_core.masks import find_source, plugin_masks
 
@@ -97,3 +98,8 @@ def test_a_broken_contract_is_named(function, words):
 def test_what_cannot_be_loaded_is_a_setting_to_change(name, words):
     with pytest.raises(ConfigError, match=words):
         find_source(name)
+
+
+def test_a_bare_off_on_the_command_line_is_the_word():
+    config = load_config(overrides=["reconstruct.masks.movers=off"])
+    assert config.reconstruct.masks.movers == "off"
