@@ -17,6 +17,7 @@ from sage_core.types import Figure, Judgement, Reason
 from sage_core.video.frames import scaled_size
 
 LONG_SIDE = 320
+_DRAWN_PX = 12
 Mask = NDArray[np.bool_]
 Masks = dict[int, Mask]
 
@@ -105,8 +106,9 @@ def _small(mask: Mask) -> Mask:
 
 
 def _widened(mask: Mask) -> Mask:
-    """Flow is drawn along by what stands still beside it."""
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
+    """Flow is drawn along by what stands still beside it, over a good dozen pixels."""
+    side = 2 * _DRAWN_PX + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
 
 
 def _under(masks: Mapping[int, Mask], posed: PosedFrame) -> Mask:
