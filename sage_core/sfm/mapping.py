@@ -46,12 +46,16 @@ class CameraGroup:
 
 @dataclass(frozen=True)
 class Workbench:
-    """Where one attempt works: images in, database and sub-models in ``folder``."""
+    """Where one attempt works: images in, database and sub-models in ``folder``.
+
+    ``masks``: folder of COLMAP's masks (``frame_000000.jpg.png``, 0 on what gets no features), or None.
+    """
 
     images: Path
     folder: Path
     recipe: Recipe
     seed: int
+    masks: Path | None = None
 
     @property
     def database(self) -> Path:
@@ -63,7 +67,7 @@ def extract(bench: Workbench, groups: Sequence[CameraGroup]) -> None:
     import pycolmap
 
     for group in groups:
-        reader = pycolmap.ImageReaderOptions()
+        reader = _reader(bench)
         reader.camera_model = "SIMPLE_RADIAL"
         reader.camera_params = group.prior
         pycolmap.extract_features(
@@ -81,7 +85,7 @@ def extract_more(bench: Workbench, names: Sequence[str]) -> None:
     """Features of further frames of a clip, by the camera that its key frames already have."""
     import pycolmap
 
-    reader = pycolmap.ImageReaderOptions()
+    reader = _reader(bench)
     reader.existing_camera_id = 1
     pycolmap.extract_features(
         bench.database,
@@ -92,6 +96,15 @@ def extract_more(bench: Workbench, names: Sequence[str]) -> None:
         extraction_options=extraction_options(bench.recipe),
         device=pycolmap.Device.cpu,
     )
+
+
+def _reader(bench: Workbench) -> Any:
+    import pycolmap
+
+    reader = pycolmap.ImageReaderOptions()
+    if bench.masks is not None:
+        reader.mask_path = bench.masks
+    return reader
 
 
 def match(bench: Workbench, *, ordered: bool) -> None:
