@@ -76,12 +76,12 @@ def crop_hashes(picture: Grey) -> Hashes:
 
 def mirrored(hashes: Hashes) -> Hashes:
     """The hashes of the same pictures, left and right exchanged."""
-    return hashes ^ _MIRROR
+    return np.asarray(hashes ^ _MIRROR)
 
 
-def distance(one: Hashes, other: Hashes) -> NDArray[np.uint8]:
+def distance(one: Hashes | np.uint64, other: Hashes | np.uint64) -> NDArray[np.uint8]:
     """Number of bits that differ, 0 to 64, with broadcasting."""
-    return np.bitwise_count(one ^ other)
+    return np.asarray(np.bitwise_count(one ^ other))
 
 
 def _packed(coefficients: NDArray[np.float64]) -> np.uint64:

@@ -139,6 +139,8 @@ class _Catalogue:
 
     def meetings(self, number: int, clip: Fingerprint) -> Iterator[tuple[int, bool, _Hits]]:
         """The other clips that this one, cropped or mirrored, looks like at two different times."""
+        if len(clip.view) == 0:
+            return
         crops = clip.crops.ravel()
         for flipped in (False, True):
             queries = mirrored(crops) if flipped else crops
@@ -214,9 +216,7 @@ def _aligned(
     )  # fmt: skip
 
 
-def _best_line(
-    a: Fingerprint, b: Fingerprint, crops: Hashes, hits: _Hits, limit: int
-) -> _Line:
+def _best_line(a: Fingerprint, b: Fingerprint, crops: Hashes, hits: _Hits, limit: int) -> _Line:
     """Of all rates and offsets through some of the hits the one along which most views agree."""
     times = a.times_s[a.view]
     common = np.bincount(hits.crop, weights=1 / (1.0 + hits.bits), minlength=len(CROPS))
