@@ -283,6 +283,26 @@ def shards_inspect(
     _teach(lambda: _show.shards_inspect(paths, draw))
 
 
+@shards_app.command("overlap")
+def shards_overlap(
+    paths: Annotated[list[Path], typer.Argument(help="Shard files, or folders of them.")],
+    against: Annotated[
+        list[Path],
+        typer.Option(
+            "--against",
+            help=(
+                "An evaluation set: a folder of images or videos (7-Scenes' layout, too), a video, an image, "
+                "or shards. Repeatable."
+            ),
+        ),
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Find frames that evaluation sets hold, too, also cropped, mirrored or re-encoded. Ends with 1 on any."""
+    if not _teach(lambda: _show.shards_overlap(paths, against, as_json=json_)):
+        raise typer.Exit(MANY_FAILED)
+
+
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -8,7 +8,7 @@ from sage_core.config._base import Section, setting
 class DuplicatesConfig(Section):
     """Clips that show what another shows already.
 
-    None of it is in the config hash: which clips are copies is decided anew from all fingerprints at each run.
+    None of it is in the config hash: which clips are copies is decided anew from all fingerprints each time.
     """
 
     enabled: bool = setting(

@@ -9,42 +9,43 @@ from numpy.typing import NDArray
 
 from sage_core.fingerprints._hashes import Hashes, distance
 
-_TABLES, _KEY_BITS = 6, 20
 _AT_ONCE = 1 << 21
 
 
 class HashIndex:
-    """Multi-index hashing (Norouzi et al. 2012): equal in all bits of one of six keys makes a candidate.
+    """Multi-index hashing (Norouzi et al. 2012): equal in all bits of one of a few keys makes a candidate.
 
-    A key is 20 of the 64 bits, so hashes that differ by d bits meet with probability 0.87 at d = 4,
-    0.35 at 8, 0.09 at 12: what is sought is found by one of its many pictures. A table takes
-    four bytes a hash and four MiB.
+    With 6 keys of 20 of the 64 bits, hashes of which d bits differ at random meet with probability
+    0.87 at d = 4, 0.35 at 8, 0.09 at 12: what is sought is found by one of its many pictures. A table takes
+    four bytes a hash and four for each of its 2^bits places.
     """
 
-    def __init__(self, hashes: Hashes) -> None:
+    def __init__(self, hashes: Hashes, *, tables: int = 6, key_bits: int = 20) -> None:
         """Index uint64 [N] hashes; results name them by position."""
         self._hashes = hashes
-        self._tables = [_Table(_keys(hashes, number)) for number in range(_TABLES)]
+        self._starts = [np.uint64(number * 64 // tables) for number in range(tables)]
+        self._key_bits = key_bits
+        self._tables = [_Table(_keys(hashes, s, key_bits), key_bits) for s in self._starts]
 
     def near(
         self, queries: Hashes, most: int
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
         """Positions of queries [Q] and of hashes within ``most`` bits of them, and their distances.
 
-        In portions, so that memory is bounded; a pair comes up to six times.
+        In portions, so that memory is bounded; a pair comes once for each key that it shares.
         """
-        for number, table in enumerate(self._tables):
-            for query, found in table.candidates(_keys(queries, number)):
+        for start, table in zip(self._starts, self._tables, strict=True):
+            for query, found in table.candidates(_keys(queries, start, self._key_bits)):
                 bits = distance(queries[query], self._hashes[found])
                 near = bits <= most
                 yield query[near], found[near], bits[near]
 
 
 class _Table:
-    def __init__(self, keys: NDArray[np.int64]) -> None:
+    def __init__(self, keys: NDArray[np.int64], key_bits: int) -> None:
         self._order = np.argsort(keys, kind="stable").astype(np.int32)
-        self._starts = np.zeros((1 << _KEY_BITS) + 1, np.int32)
-        counts = np.bincount(keys, minlength=1 << _KEY_BITS)
+        self._starts = np.zeros((1 << key_bits) + 1, np.int32)
+        counts = np.bincount(keys, minlength=1 << key_bits)
         np.cumsum(counts, out=self._starts[1:])
 
     def candidates(
@@ -65,8 +66,7 @@ class _Table:
             start = stop
 
 
-def _keys(hashes: Hashes, number: int) -> NDArray[np.int64]:
-    """Twenty neighbouring bits, each table beginning elsewhere: what turns, turns in one band of frequency."""
-    start = np.uint64(number * 64 // _TABLES)
+def _keys(hashes: Hashes, start: np.uint64, key_bits: int) -> NDArray[np.int64]:
+    """Neighbouring bits from ``start`` on: bits turn together in one band of frequency."""
     turned = (hashes >> start) | (hashes << (np.uint64(64) - start)) if start else hashes
-    return (turned & np.uint64((1 << _KEY_BITS) - 1)).astype(np.int64)
+    return (turned & np.uint64((1 << key_bits) - 1)).astype(np.int64)
