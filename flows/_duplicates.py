@@ -1,4 +1,4 @@
-"""When copies are told apart: after curate has judged, and before reconstruct begins, lest curate was killed."""
+"""When copies are told apart: after curate has judged, and before reconstruct, lest curate was killed."""
 
 from __future__ import annotations
 

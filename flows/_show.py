@@ -172,6 +172,31 @@ def shards_overlap(paths: list[Path], against: list[Path], *, as_json: bool) -> 
     return False
 
 
+def shards_difficulty(paths: list[Path], settings: SageConfig, *, as_json: bool) -> None:
+    """Measure how hard the clips are, store it beside them, and print it, hardest first."""
+    from sage_core.training.difficulty import measure_shards
+
+    with progress.status("loading the base model") as status:
+        found = measure_shards(
+            paths,
+            settings.adapt,
+            settings.run.seed,
+            lambda clip, _: status.update(f"measured {clip}"),
+        )
+    if as_json:
+        print(json.dumps({clip: asdict(one) for clip, one in sorted(found.items())}, indent=2))
+        return
+    table = Table(title=f"difficulty by {settings.adapt.base}", title_justify="left")
+    table.add_column("clip", overflow="fold")
+    for name in ("loss", "covisibility"):
+        table.add_column(name, justify="right", no_wrap=True)
+    measured = [(clip, one) for clip, one in found.items() if one.loss is not None]
+    without = [(clip, one) for clip, one in found.items() if one.loss is None]
+    for clip, one in [*sorted(measured, key=lambda m: (-(m[1].loss or 0.0), m[0])), *without]:
+        table.add_row(literal(clip), *map(_planned, (one.loss, one.covisibility)))
+    console.print(table)
+
+
 def _overlap_table(found: Sequence[Overlap]) -> Table:
     """A line for each clip and evaluation set, with the pair that is most alike."""
     groups: dict[tuple[str, str], list[Overlap]] = {}

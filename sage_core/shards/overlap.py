@@ -142,11 +142,11 @@ class _Known:
     def same(self, grey: Grey) -> tuple[int, int, float, bool] | None:
         """Number, bits, correlation and mirroring of the picture that this one is, if there is one."""
         for near in self._near(grey):
-            kept = cv2.imdecode(self._kept[near.picture], cv2.IMREAD_GRAYSCALE)
-            own = np.asarray(grey[:, ::-1]) if near.flipped else grey
-            correlation = likeness(
-                _cropped(own, near.own_crop), _cropped(np.asarray(kept, np.uint8), near.its_crop)
+            theirs = np.asarray(
+                cv2.imdecode(self._kept[near.picture], cv2.IMREAD_GRAYSCALE), np.uint8
             )
+            own = np.asarray(grey[:, ::-1]) if near.flipped else grey
+            correlation = likeness(_cropped(own, near.own_crop), _cropped(theirs, near.its_crop))
             if correlation >= LEAST_CORRELATION:
                 return near.picture, near.bits, correlation, near.flipped
         return None

@@ -91,7 +91,7 @@ def test_other_rooms_overlap_with_nothing(shards, unseen, tmp_path):
 
 
 def test_depth_maps_are_no_pictures_and_videos_and_shards_are(shards, pictures, tmp_path):
-    clip, images = next(iter(pictures.items()))
+    images = next(iter(pictures.values()))
     folder = write(tmp_path / "scene" / "seq-01", images[:2], "frame-{:06d}.color.png")
     depth = np.full((120, 160), 1500, np.uint16)
     assert cv2.imwrite(str(folder / "frame-000000.depth.png"), depth)
