@@ -18,7 +18,11 @@ Span = tuple[float, float]
 
 _HIT_BITS = 12
 _MEAN_BITS, _DEVIATION_BITS = 32.0, 4.3
+_LEAST_DEVIATION = 2.0
 _PROMISE = 14.0
+_FROM_TIME = 5.0
+"""Digits of evidence that must come from what happens when, not from what the films have in common always."""
+_APART_S, _FEWEST_APART = 1.5, 20
 _INDEX_S = 0.35
 _RATES = 1.03 ** np.arange(-8, 9)
 _SHIFTS_S = np.arange(-3, 4) * 0.2
@@ -207,7 +211,10 @@ def _aligned(
     if end - start < config.min_overlap_s:
         return None
     mean = float(line.bits[good].mean())
-    if _evidence(a.crops[good, 0], line.bits[good]) < config.min_evidence:
+    if _evidence(a.crops[good, 0], surprise(line.bits[good])) < config.min_evidence:
+        return None
+    against = surprise(line.bits[good], *_elsewhere(a, b, crops[:, line.crop], line))
+    if _evidence(a.crops[good, 0], against) < _FROM_TIME:
         return None
     there = (line.rate * start + line.offset_s, line.rate * end + line.offset_s)
     return Link(
@@ -276,7 +283,7 @@ def _gathered(
     bits = distance(crops[:, way][:, None], b.hashes[None])
     nearest, least = bits.argmin(1), bits.min(1)
     good = np.flatnonzero(least <= _HIT_BITS)
-    if _evidence(a.crops[good, 0], least[good]) < config.min_evidence:
+    if _evidence(a.crops[good, 0], surprise(least[good])) < config.min_evidence:
         return None
     here, there = a.times_s[a.view][good], b.times_s[np.unique(nearest[good])]
     return Link(
@@ -299,23 +306,40 @@ def _nearest(
     return row, np.abs(times[row] - wanted) <= _INDEX_S
 
 
-def _evidence(hashes: Hashes, bits: NDArray[Any]) -> float:
-    """Decimal digits of how unlikely chance makes these agree; pictures like earlier ones count for less."""
+def _elsewhere(a: Fingerprint, b: Fingerprint, hashes: Hashes, line: _Line) -> tuple[float, float]:
+    """Mean and deviation of the bits that differ away from the line, as if the clips were unrelated.
+
+    Films with the same bars, captions or cockpit agree everywhere; that says nothing of what they show.
+    """
+    times = a.times_s[a.view]
+    off_s = np.abs(b.times_s - (line.rate * times + line.offset_s)[:, None])
+    bits = distance(hashes[:, None], b.hashes)[off_s > _APART_S]
+    if len(bits) < _FEWEST_APART:
+        return _MEAN_BITS, _DEVIATION_BITS
+    mean, deviation = float(bits.mean()), float(bits.std())
+    return min(mean, _MEAN_BITS), min(max(deviation, _LEAST_DEVIATION), _DEVIATION_BITS)
+
+
+def _evidence(hashes: Hashes, digits: NDArray[np.float64]) -> float:
+    """Sum of decimal digits against chance; pictures like earlier ones count for less."""
     total = 0.0
     counted: list[np.uint64] = []
-    for found, digits in zip(hashes, surprise(bits), strict=True):
+    for found, own in zip(hashes, digits, strict=True):
         unlike = min((int(distance(found, other)) for other in counted), default=64)
         if unlike >= _NEW_BITS:
             counted.append(found)
-            total += float(digits) * min(1.0, unlike / _WHOLLY_NEW_BITS)
+            total += float(own) * min(1.0, unlike / _WHOLLY_NEW_BITS)
     return total
 
 
-def surprise(bits: NDArray[Any]) -> NDArray[np.float64]:
+def surprise(
+    bits: NDArray[Any], mean: float = _MEAN_BITS, deviation: float = _DEVIATION_BITS
+) -> NDArray[np.float64]:
     """-log10 of the share of pairs of unrelated pictures that differ in so few bits.
 
-    Their distances are normal, 32 bits with a deviation of 4.3 (measured, docs/curate.md).
+    Their distances are normal; by default as measured on real footage (docs/curate.md).
     """
-    z = (_MEAN_BITS - np.asarray(bits, np.float64)) / _DEVIATION_BITS
+    z = np.maximum((mean - np.asarray(bits, np.float64)) / deviation, 1.0)
     # The tail of the normal distribution, good to a hundredth of a digit where it matters (z > 3).
-    return np.asarray((z * z / 2 + np.log(z * np.sqrt(2 * np.pi)) + 1 / (z * z)) / np.log(10))
+    tail = (z * z / 2 + np.log(z * np.sqrt(2 * np.pi)) + 1 / (z * z)) / np.log(10)
+    return np.where(z > 1, tail, 0.0)
