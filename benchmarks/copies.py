@@ -59,7 +59,7 @@ def room_takes(folder: Path, count: int) -> list[Take]:
 
 
 def other_takes(folder: Path, count: int) -> list[Take]:
-    """The same rooms filmed again, otherwise: another walk, an orbit, and the second half of the first walk."""
+    """The same rooms filmed again, otherwise: another walk, and an orbit."""
     takes = []
     for n in range(count):
         for motion, path in (("walkthrough", 1), ("orbit", 0)):
