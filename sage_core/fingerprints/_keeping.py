@@ -17,7 +17,6 @@ class Footage:
         start_s, end_s: its part of the source (photos: of the indices).
         pixels: of its picture inside the letterbox.
         bytes_per_s: of the file that it comes from.
-        pictures: how many pictures there are to compare; photos count, seconds do not.
     """
 
     item: str
