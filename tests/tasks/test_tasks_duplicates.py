@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from data_catalog import StageEvent, Workspace, views
+from flows._duplicates import settled, settled_before
+from flows._stage import StageSummary
 from sage_core.config import SageConfig
 from sage_core.config.duplicates import DuplicatesConfig
 from sage_core.errors import SageError
@@ -138,3 +140,23 @@ def test_a_clip_without_a_fingerprint_is_compared_with_none(ws):
     ws.catalog.append([replace(event, artifacts={}, attempt=2)])
     assert settle_duplicates(ws, CONFIG, "r") == []
     assert old in accepted_clips(ws)
+
+
+def test_reconstruct_settles_what_a_killed_curate_left_unless_one_is_under_way(ws, capsys):
+    mined(ws, "va", film(1))
+    copy = mined(ws, "vb", film(1))
+    with Workspace.open(ws.root).catalog.lease("curate", "another run"):
+        settled_before(ws, ALL, "r1")
+    assert copy in accepted_clips(ws)
+    settled_before(ws, ALL, "r2")
+    assert copy not in accepted_clips(ws)
+    with ws.catalog.lease("curate", "next"):
+        summary = settled(ws, ALL, "r3", StageSummary("curate"))
+    assert summary.broken == []
+    shutil.rmtree(ws.root / "clips")
+    summary = settled(ws, ALL, "r4", StageSummary("curate"))
+    assert "fingerprint.npz is missing" in summary.broken[0]
+    settled_before(ws, ALL, "r5")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "left to the run of curate" in said
+    assert "not settled" in said
