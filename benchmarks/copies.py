@@ -67,12 +67,6 @@ def other_takes(folder: Path, count: int) -> list[Take]:
     return takes
 
 
-def real_takes(data: Path) -> list[Take]:
-    """The real videos of a folder, whole."""
-    found = sorted(p for p in data.glob("*/*") if p.suffix in (".mp4", ".mov", ".webm"))
-    return [Take(path, path.stem) for path in found]
-
-
 def _filmed(folder: Path, room: int, motion: str, number: int) -> Path:
     out = folder / f"room_{room}_{motion}_{number}.mp4"
     for seed in range(_ROOM + room, _ROOM + room + 40 * _STRIDE * 100, _STRIDE * 100):

@@ -2,10 +2,10 @@
 
 python -m benchmarks.duplicates --rooms 6 --clips 20000 --json duplicates.json
 
-Films of procedural rooms (real ones with --data) are edited as people edit what they upload again, encoded
-at CRF 38, fingerprinted as curate does it, and all compared with all. A link is false if the films show
-different rooms, or one room filmed in different ways. The index is measured on made-up fingerprints of 20 s,
-whose bits have the frequencies and correlations of those that were just taken.
+Films of procedural rooms are edited as people edit what they upload again, encoded at CRF 38, fingerprinted
+as curate does it, and all compared with all; with --data real ones, frame by frame. A link is false if the
+films show different places, or one room filmed in different ways. The index is measured on made-up
+fingerprints of 20 s, whose bits have the frequencies and correlations of those that were just taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.copies import COPIES, Take, copied, other_takes, real_takes, room_takes
+from benchmarks.copies import COPIES, Take, copied, other_takes, room_takes
+from benchmarks.frame_edits import Timed, edits_of, frames_of, real_takes
 from benchmarks.table import parser, publish
 from sage_core.config.duplicates import DuplicatesConfig
 from sage_core.fingerprints import CROPS, Fingerprint, Footage, Recorder, find_links, shown_share
@@ -48,16 +49,32 @@ def printed(take: Take, edit: str | None) -> Printed:
     """The fingerprint that curate's decode gives, without its other measures."""
     reader = open_frames(take.path, LONG_SIDE)
     times = reader.info.times_s
-    recorder = Recorder()
     wanted = np.unique(np.searchsorted(times, np.arange(times[0], times[-1], STEP_S)))
-    spent = 0.0
-    for frame in reader.read(wanted.tolist()):
-        grey = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), np.uint8)
+    decoded = reader.read(wanted.tolist())
+    frames = ((f.time_s, cv2.cvtColor(f.image, cv2.COLOR_RGB2GRAY)) for f in decoded)
+    return recorded(take, edit, frames)
+
+
+def recorded(take: Take, edit: str | None, frames: Iterable[Timed]) -> Printed:
+    """The fingerprint of these pictures."""
+    recorder = Recorder()
+    spent, last = 0.0, 0.0
+    for last, grey in frames:
         bars = _bars(grey)
         started = time.process_time()
-        recorder.add(frame.time_s, grey, bars)
+        recorder.add(last, grey, bars)
         spent += time.process_time() - started
-    return Printed(take, edit, recorder.fingerprint(), float(times[-1] - times[0]), spent)
+    return Printed(take, edit, recorder.fingerprint(), last, spent)
+
+
+def edited_films(takes: Sequence[Take]) -> list[Printed]:
+    """Real films and their copies, edited frame by frame."""
+    found = []
+    for take in takes:
+        frames = frames_of(take)
+        found.append(recorded(take, None, frames[::2]))
+        found += [recorded(take, name, edited) for name, edited in edits_of(frames)]
+    return found
 
 
 def films(takes: Sequence[Take], others: Sequence[Take], folder: Path) -> list[Printed]:
@@ -82,7 +99,7 @@ def rows_of(found: Sequence[Printed]) -> tuple[list[dict[str, Any]], dict[str, A
         if not found[i].take.shares_with(found[j].take)
     ]
     rows = []
-    for edit in COPIES:
+    for edit in dict.fromkeys(one.edit for one in found if one.edit):
         pairs = [
             (at, number)
             for number, one in enumerate(found)
@@ -197,9 +214,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = arguments.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        takes = real_takes(given.data) if given.data else room_takes(folder, given.rooms)
-        others = [] if given.data else other_takes(folder, given.rooms)
-        found = films(takes, others, folder)
+        if given.data:
+            found = edited_films(real_takes(given.data))
+        else:
+            found = films(room_takes(folder, given.rooms), other_takes(folder, given.rooms), folder)
     rows, facts = rows_of(found)
     facts["footage"] = "real" if given.data else "rendered rooms"
     if given.clips:
