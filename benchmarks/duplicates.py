@@ -58,13 +58,14 @@ def printed(take: Take, edit: str | None) -> Printed:
 def recorded(take: Take, edit: str | None, frames: Iterable[Timed]) -> Printed:
     """The fingerprint of these pictures."""
     recorder = Recorder()
-    spent, last = 0.0, 0.0
-    for last, grey in frames:
+    spent, times = 0.0, [0.0]
+    for time_s, grey in frames:
+        times.append(time_s)
         bars = _bars(grey)
         started = time.process_time()
-        recorder.add(last, grey, bars)
+        recorder.add(time_s, grey, bars)
         spent += time.process_time() - started
-    return Printed(take, edit, recorder.fingerprint(), last, spent)
+    return Printed(take, edit, recorder.fingerprint(), times[-1] - times[1 % len(times)], spent)
 
 
 def edited_films(takes: Sequence[Take]) -> list[Printed]:
@@ -139,7 +140,8 @@ def rows_of(found: Sequence[Printed]) -> tuple[list[dict[str, Any]], dict[str, A
 
 
 def _share(film: Printed, spans: Sequence[tuple[float, float]]) -> float:
-    return shown_share(Footage("", 0.0, film.seconds, 1, 1.0), spans)
+    times = film.fingerprint.times_s
+    return shown_share(Footage("", float(times[0]), float(times[-1]), 1, 1.0), spans)
 
 
 def _bytes(one: Fingerprint) -> int:
