@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._duplicates import settled_before
 from flows._stage import (
     Job,
     StageSummary,
@@ -41,8 +42,9 @@ def reconstruct(
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
-        plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))
         run = flow_run_id()
+        settled_before(ws, config, run)
+        plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))
         jobs = [
             Job(
                 reconstruct_clip,
