@@ -191,6 +191,18 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A place inside a video file where decoding may begin, checked by :mod:`sage_core.video.decoder`.
+
+    ``packet``: the key frame's number among the packets, which the decoder is told to seek to;
+    ``frame``: index of the picture that comes first then.
+    """
+
+    packet: int
+    frame: int
+
+
+@dataclass(frozen=True)
 class Clip:
     """A stretch of one video that is worth reconstructing; written by curate, read by reconstruct.
 
@@ -217,11 +229,19 @@ class Clip:
     """Left, top, width, height of the picture inside letterbox bars, in source pixels."""
     ordered: bool = True
     """False for photo collections, whose order means nothing."""
+    entry: Entry | None = None
+    """Where decoding may begin; None for the first frame."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Clip:
-        crop = data.get("crop")
-        return cls(**{**data, "crop": tuple(crop) if crop else None})
+        crop, entry = data.get("crop"), data.get("entry")
+        return cls(
+            **{
+                **data,
+                "crop": tuple(crop) if crop else None,
+                "entry": Entry(**entry) if entry else None,
+            }
+        )

@@ -47,7 +47,7 @@ def frame_records(
         SageError: pictures of another shape than those the model was made from.
     """
     indices = [frame.posed.frame for frame in frames]
-    decoded = read_frames(media, indices, config.long_side_px, clip.crop)
+    decoded = read_frames(media, indices, config.long_side_px, clip.crop, clip.entry)
     for frame, picture in zip(frames, decoded, strict=True):
         mask = read_mask(masks, frame.posed.frame)
         yield _record(clip.item, frame, picture, mask, config.jpeg_quality)

@@ -189,6 +189,7 @@ def make_clip(timeline: Timeline, window: Window, video: str) -> Clip:
         pose_frames=source[poses].tolist(),
         times_s=np.round(times[poses], 6).tolist(),
         crop=window_crop(timeline, window),
+        entry=next((e for e in reversed(measures.entries) if e.frame <= start), None),
     )
 
 

@@ -23,7 +23,7 @@ CURATION_FILE = "curation.json"
 CONTACT_FILE = "contact.jpg"
 THUMBNAILS_FILE = "thumbnails.zip"
 FINGERPRINT_FILE = "fingerprint.npz"
-FORMAT = 2
+FORMAT = 3
 
 
 def curate_file(

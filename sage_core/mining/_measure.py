@@ -16,9 +16,11 @@ from sage_core.mining._footage import palette_share, ruled_share, seam_strength
 from sage_core.mining._measures import FrameSeries, Look, Measures, step_series
 from sage_core.mining._thumbnails import Thumbnails
 from sage_core.mining._tracks import ChainTracker
+from sage_core.types import Entry
+from sage_core.video.decoder import digest, find_entries
 from sage_core.video.frames import Frame, FrameInfo, open_frames
 
-VERSION = 3
+VERSION = 4
 """Raised when the same file would get other scores: stored ones are not judged again then."""
 LONG_SIDE = 320
 STEP_S = 0.2
@@ -44,7 +46,8 @@ def measure(path: str | Path, recorder: Recorder | None = None) -> tuple[Measure
     scores = _Scores(recorder)
     for frame in reader.read(range(0, len(reader.info), stride)):
         scores.add(frame)
-    return scores.measures(reader.info), scores.thumbnails
+    entries = find_entries(Path(path), scores.size, reader.info.times_s, scores.digests)
+    return scores.measures(reader.info, entries), scores.thumbnails
 
 
 def measured_as() -> dict[str, float]:
@@ -63,6 +66,8 @@ class _Scores:
     def __init__(self, recorder: Recorder | None) -> None:
         self.thumbnails = Thumbnails()
         self._recorder = recorder
+        self.digests: dict[int, int] = {}
+        self.size = (0, 0)
         self._content = _content_scorer()
         self._blends = BlendScorer()
         self._rows: list[tuple[float, ...]] = []
@@ -71,11 +76,11 @@ class _Scores:
         self._looks: list[Look] = []
         self._recent: deque[Grey] = deque(maxlen=_OVERLAY_STEPS)
         self._next_step_s = -np.inf
-        self._size = (0, 0)
 
     def add(self, frame: Frame) -> None:
         grey = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        self._size = (grey.shape[1], grey.shape[0])
+        self.size = (grey.shape[1], grey.shape[0])
+        self.digests[frame.index] = digest(frame.image)
         seen = light(grey)
         self._rows.append((frame.index, frame.time_s, self._content(frame.image), *seen))
         self._blends.add(frame.time_s, frame.image, sharpness=seen[2])
@@ -113,7 +118,7 @@ class _Scores:
         last = self._looks[-1] if self._looks else None
         return (last.overlay, last.seam) if last else (0.0, 0.0)
 
-    def measures(self, info: FrameInfo) -> Measures:
+    def measures(self, info: FrameInfo, entries: list[Entry]) -> Measures:
         self._tracker.finish()
         index, *columns = np.array(self._rows, dtype=np.float64).T
         return Measures(
@@ -122,7 +127,8 @@ class _Scores:
             fps=info.fps,
             n_frames=len(info),
             duration_s=duration_s(info),
-            size=self._size,
+            size=self.size,
+            entries=entries,
             frames=FrameSeries(index.astype(np.int64), *[*columns, *self._blends.series()]),
             steps=step_series(self._at, self._tracker.steps, self._looks),
             chains=self._tracker.chains,

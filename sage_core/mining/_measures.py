@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.mining._tracks import Chain, Step
+from sage_core.types import Entry
 
 Series = NDArray[np.float64]
 
@@ -83,7 +84,7 @@ class Measures:
     """Scores of one video; all that :func:`sage_core.mining.decide` needs to judge it, now or later.
 
     ``width``, ``height``: upright source pixels; ``n_frames``: source frames; ``size``: width and
-    height of the pictures that were measured.
+    height of the pictures that were measured; ``entries``: where decoding may begin, in order.
     """
 
     width: int
@@ -92,6 +93,7 @@ class Measures:
     n_frames: int
     duration_s: float
     size: tuple[int, int]
+    entries: list[Entry]
     frames: FrameSeries
     steps: StepSeries
     chains: list[Chain]
@@ -105,6 +107,7 @@ class Measures:
             "n_frames": self.n_frames,
             "duration_s": self.duration_s,
             "size": list(self.size),
+            "entries": [asdict(entry) for entry in self.entries],
             "frames": _columns(self.frames),
             "steps": _columns(self.steps),
             "chains": [{k: _rounded(v) for k, v in asdict(chain).items()} for chain in self.chains],
@@ -116,6 +119,7 @@ class Measures:
             **{
                 **data,
                 "size": tuple(data["size"]),
+                "entries": [Entry(**entry) for entry in data["entries"]],
                 "frames": FrameSeries(**_arrays(data["frames"], ("index",))),
                 "steps": StepSeries(**_arrays(data["steps"], ("at",))),
                 "chains": [Chain(**chain) for chain in data["chains"]],

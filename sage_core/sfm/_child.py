@@ -71,7 +71,8 @@ def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, see
     work.mkdir()
     frames = sorted({*clip.key_frames, *clip.pose_frames})
     with clock.of("decode"):
-        for frame in read_frames(media, frames, RECIPES[config.recipe].long_side_px, clip.crop):
+        long_side = RECIPES[config.recipe].long_side_px
+        for frame in read_frames(media, frames, long_side, clip.crop, clip.entry):
             path = images / frame_name(frame.index)
             done, jpeg = cv2.imencode(".jpg", frame.image[..., ::-1], _JPEG)
             assert done

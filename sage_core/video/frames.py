@@ -1,8 +1,9 @@
 """Reading frames: sequential, downscaled, frame-exact, in bounded memory, from videos and photo folders.
 
 A frame's index counts decoded pictures in presentation order from 0; every stage names frames by it.
-Videos are only ever read forwards from the first frame: seeking returns wrong pictures on some real
-files, and a wrong picture under a right pose is worse than the time that seeking would save.
+Videos are read forwards from the first frame, or from an entry that was seen to give the same pictures
+(:mod:`.decoder`): seeking returns wrong pictures on some real files, and a wrong picture under a right
+pose is worse than the time that seeking would save.
 Pictures come upright (rotation flags and EXIF orientation applied), sizes are those of the upright
 picture. Decoding runs native code on hostile files: call these functions in a sandboxed child.
 """
@@ -13,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.errors import MediaError
-from sage_core.types import Reason
+from sage_core.types import Entry, Reason
+from sage_core.video.decoder import Decoder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -59,8 +61,10 @@ class FrameReader(Protocol):
 
     info: FrameInfo
 
-    def read(self, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-        """The frames of increasing ``indices``, all of them by default.
+    def read(
+        self, indices: Sequence[int] | None = None, entry: Entry | None = None
+    ) -> Iterator[Frame]:
+        """The frames of increasing ``indices``, all of them by default; decoded from ``entry`` on, if given.
 
         Raises:
             MediaError: the decoder gave up, or the file holds fewer frames than its header promised.
@@ -83,7 +87,11 @@ def open_frames(path: str | Path, long_side: int | None = None) -> FrameReader:
 
 
 def read_frames(
-    path: str | Path, indices: Sequence[int], long_side: int | None, crop: Crop | None = None
+    path: str | Path,
+    indices: Sequence[int],
+    long_side: int | None,
+    crop: Crop | None = None,
+    entry: Entry | None = None,
 ) -> Iterator[Frame]:
     """Sharp frames for geometry and training: decoded at full size, cropped, then area-averaged down.
 
@@ -96,11 +104,12 @@ def read_frames(
         indices: source frame indices, strictly increasing.
         long_side: of the returned pictures, in pixels; None keeps the size.
         crop: left, top, width, height in source pixels, e.g. ``Clip.crop``.
+        entry: where decoding may begin, e.g. ``Clip.entry``; without, at the first frame.
 
     Raises:
         MediaError: as :meth:`FrameReader.read`.
     """
-    for frame in open_frames(path).read(indices):
+    for frame in open_frames(path).read(indices, entry):
         image = frame.image
         if crop is not None:
             left, top, width, height = crop
@@ -146,87 +155,22 @@ def _checked(indices: Sequence[int] | None, count: int) -> Sequence[int]:
 class _Video:
     def __init__(self, path: Path, long_side: int | None) -> None:
         self._path = path
-        reader = _open_decord(path)
-        first = _next_frame(reader, path, 0, len(reader))
-        height, width = first.shape[:2]
-        times = _times(reader)
-        self._size = scaled_size(width, height, long_side)
-        self._scaled = self._size != (width, height)
-        self.info = FrameInfo(width, height, float(reader.get_avg_fps()), times, ordered=True)
+        decoder = Decoder(path)
+        height, width = decoder.next().shape[:2]
+        size = scaled_size(width, height, long_side)
+        self._size = size if size != (width, height) else (-1, -1)
+        self.info = FrameInfo(width, height, decoder.fps, decoder.times_s(), ordered=True)
 
-    def read(self, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-        count = len(self.info)
-        width, height = self._size if self._scaled else (-1, -1)
-        reader = _open_decord(self._path, width, height)
-        position = 0
-        for index in _checked(indices, count):
-            if index > position:
-                _skip(reader, self._path, index - position)
-            image = _next_frame(reader, self._path, index, count)
-            position = index + 1
-            yield Frame(index, float(self.info.times_s[index]), image)
-
-
-def _open_decord(path: Path, width: int = -1, height: int = -1) -> Any:
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    if not path.is_file():
-        raise MediaError(f"there is no video file {path.name!r}", reason=Reason.MISSING_INPUT)
-    try:
-        return decord.VideoReader(str(path), decord.cpu(0), width, height, num_threads=1)
-    except (decord.DECORDError, RuntimeError, AssertionError) as error:
-        raise MediaError(
-            f"{path.name} cannot be opened as a video ({_first_line(error)}): "
-            "check that it is one, and whole",
-            reason=Reason.UNREADABLE,
-        ) from error
-
-
-def _next_frame(reader: Any, path: Path, index: int, count: int) -> NDArray[np.uint8]:
-    import decord
-
-    try:
-        return np.asarray(reader.next().asnumpy(), dtype=np.uint8)
-    except StopIteration:
-        raise MediaError(
-            f"{path.name} ends at frame {index} of the {count} that its header promises: "
-            "fetch it again",
-            reason=Reason.TRUNCATED,
-        ) from None
-    except decord.DECORDError as error:
-        raise _gave_up(path, index, count, error) from error
-
-
-def _skip(reader: Any, path: Path, frames: int) -> None:
-    import decord
-
-    try:
-        reader.skip_frames(frames)
-    except decord.DECORDError as error:
-        raise _gave_up(path, frames, len(reader), error) from error
-
-
-def _gave_up(path: Path, index: int, count: int, error: Exception) -> MediaError:
-    return MediaError(
-        f"the decoder gave up on {path.name} near frame {index} of {count} ({_first_line(error)}): "
-        "the file is damaged or cut off; fetch it again",
-        reason=Reason.DECODE_ERROR,
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rsplit("] ", 1)[-1][:200] if lines else type(error).__name__
-
-
-def _times(reader: Any) -> NDArray[np.float64]:
-    """Presentation times, forced to increase where a broken container repeats or drops a stamp."""
-    times = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)[:, 0]
-    if np.isfinite(times).all() and (np.diff(times) > 0).all():
-        return times
-    fps = float(reader.get_avg_fps())
-    return np.arange(len(times)) / (fps if np.isfinite(fps) and fps > 0 else 30.0)
+    def read(
+        self, indices: Sequence[int] | None = None, entry: Entry | None = None
+    ) -> Iterator[Frame]:
+        wanted = _checked(indices, len(self.info))
+        decoder = Decoder(self._path, self._size)
+        if entry is not None and len(wanted) and entry.frame <= wanted[0]:
+            decoder.enter(entry)
+        for index in wanted:
+            decoder.skip_to(index)
+            yield Frame(index, float(self.info.times_s[index]), decoder.next())
 
 
 class _ImageFolder:
@@ -241,7 +185,9 @@ class _ImageFolder:
         times = np.arange(len(self._paths), dtype=np.float64)
         self.info = FrameInfo(width, height, 1.0, times, ordered=False)
 
-    def read(self, indices: Sequence[int] | None = None) -> Iterator[Frame]:
+    def read(
+        self, indices: Sequence[int] | None = None, entry: Entry | None = None
+    ) -> Iterator[Frame]:
         for index in _checked(indices, len(self.info)):
             image = _shrink(_load(self._paths[index]), self._long_side)
             yield Frame(index, float(index), image)

@@ -9,6 +9,8 @@ import pytest
 
 from sage_core.errors import MediaError
 from sage_core.types import Reason
+from sage_core.video import decoder
+from sage_core.video.decoder import digest, find_entries
 from sage_core.video.frames import open_frames, read_frames, scaled_size
 
 WIDTH, HEIGHT, COUNT = 192, 108, 60
@@ -130,3 +132,62 @@ def test_scaled_size_never_enlarges():
     assert scaled_size(640, 480, 1024) == (640, 480)
     assert scaled_size(1280, 720, 518) == (518, 291)
     assert scaled_size(10_000, 2, 100) == (100, 1)
+
+
+@pytest.fixture(scope="module")
+def open_gop(coded, tmp_path_factory) -> Path:
+    """The same pictures; before each key frame are shown some that come after it in the file."""
+    path = tmp_path_factory.mktemp("coded") / "open.mp4"
+    options = "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"
+    _ffmpeg("-i", str(coded), "-c:v", "libx264", "-crf", "12", "-x264-params", options, str(path))
+    return path
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 40])
+def test_skipping_past_key_frames_keeps_count(open_gop, step):
+    wanted = list(range(step // 2, COUNT, step))
+    frames = read_frames(open_gop, wanted, None)
+    assert [_number(frame.image) for frame in frames] == wanted
+
+
+@pytest.fixture(scope="module")
+def passed(open_gop) -> tuple[np.ndarray, dict[int, int]]:
+    """Times and digests of a pass at half size that looks at every second picture."""
+    reader = open_frames(open_gop, 96)
+    seen = {frame.index: digest(frame.image) for frame in reader.read(range(0, COUNT, 2))}
+    return reader.info.times_s, seen
+
+
+def test_entries_lead_to_the_pictures_of_the_pass(open_gop, passed, monkeypatch):
+    monkeypatch.setattr(decoder, "ENTRY_STEP_S", 0.5)
+    entries = find_entries(open_gop, (96, 54), *passed)
+    assert len(entries) >= 2
+    assert any(entry.frame > entry.packet for entry in entries), "no leading pictures: test is void"
+    for entry in entries:
+        wanted = list(range(entry.frame, COUNT, 5))
+        frames = read_frames(open_gop, wanted, None, entry=entry)
+        assert [_number(frame.image) for frame in frames] == wanted
+
+
+def test_an_entry_that_comes_too_late_is_not_used(open_gop, passed, monkeypatch):
+    monkeypatch.setattr(decoder, "ENTRY_STEP_S", 0.5)
+    entry = find_entries(open_gop, (96, 54), *passed)[0]
+    (frame,) = read_frames(open_gop, [entry.frame - 3], None, entry=entry)
+    assert _number(frame.image) == entry.frame - 3
+
+
+def test_where_pictures_differ_from_the_pass_there_is_no_entry(open_gop, passed, monkeypatch):
+    monkeypatch.setattr(decoder, "ENTRY_STEP_S", 0.5)
+    times, seen = passed
+    assert find_entries(open_gop, (96, 54), times, {n: d ^ 1 for n, d in seen.items()}) == []
+
+
+def test_a_picture_that_stands_still_gives_no_entry(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoder, "ENTRY_STEP_S", 0.5)
+    path = tmp_path / "still.mp4"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", "30", "-i", "-"]
+    _ffmpeg(*raw, "-c:v", "libx264", "-qp", "0", "-g", "20", str(path), frames=[_coded(9)] * COUNT)
+    reader = open_frames(path)
+    seen = {frame.index: digest(frame.image) for frame in reader.read()}
+    assert len(set(seen.values())) == 1
+    assert find_entries(path, (-1, -1), reader.info.times_s, seen) == []
