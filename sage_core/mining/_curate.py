@@ -1,9 +1,9 @@
-"""The stage's work on one source: header first, then one decode, then verdicts and two files."""
+"""The stage's work on one source: header, key frames, one decode, then verdicts and the files."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sage_core.config.curate import CurateConfig
 from sage_core.errors import MediaError
 from sage_core.fingerprints import Fingerprint, Recorder
 from sage_core.mining._decide import ClipVerdict, Curation, decide, decide_header
+from sage_core.mining._glance import Glances, decide_glance, glance
 from sage_core.mining._measure import duration_s, measure, measured_as
 from sage_core.mining._measures import Measures
 from sage_core.mining._photos import PhotoMeasures, decide_photos, measure_photos
@@ -50,16 +51,17 @@ def curate_file(
     """
     section = CurateConfig.model_validate(config)
     work = _curate_images if kind == "images" else _curate_video
-    curation, header, scores, pictures = work(path, section, item)
-    stored = {"item": item, "kind": kind, "measured": measured_as(), "header": header}
-    return _write(Path(out_dir), {**stored, "scores": scores}, section, curation, pictures)
+    curation, found, pictures = work(path, section, item)
+    stored = {"item": item, "kind": kind, "measured": measured_as(), **asdict(found)}
+    return _write(Path(out_dir), stored, section, curation, pictures)
 
 
 def redecide_file(folder: str | Path, config: CurateConfig, out_dir: str | Path) -> dict[str, Any]:
     """Do what :func:`curate_file` does from what it once wrote to ``folder``, without the source.
 
     Files and result are to the byte those of a fresh curation under ``config``, with one exception:
-    scores and pictures are kept where the header alone now rejects, so that this can be taken back.
+    scores and pictures are kept where the header or the key frames alone now reject, so that this can
+    be taken back.
 
     Raises:
         MediaError: the scores are not there, or not those that would be measured now.
@@ -80,7 +82,7 @@ def decide_again(record: dict[str, Any], config: CurateConfig) -> Curation:
     item, scores = record["item"], record["scores"]
     if record["kind"] == "images":
         return decide_photos(PhotoMeasures.from_json(scores), config, item)
-    rejected = decide_header(**record["header"], config=config)
+    rejected = _decide_early(record, config)
     if rejected is not None:
         return Curation(rejected, [], [])
     return decide(Measures.from_json(scores), config, item)
@@ -90,16 +92,17 @@ def check_scores(record: dict[str, Any], config: CurateConfig) -> None:
     """Make sure that a ``curation.json`` holds what ``config`` needs for a verdict.
 
     Raises:
-        MediaError: its format or the way of measuring is another one than this code's, or the header,
-            which once rejected the source unmeasured, no longer does.
+        MediaError: its format or the way of measuring is another one than this code's, or the header or
+            the key frames, which once rejected the source unmeasured, no longer do.
     """
     problem = None
     if record.get("format") != FORMAT:
         problem = f"are in format {record.get('format')}, this code reads format {FORMAT}"
     elif record["measured"] != measured_as():
         problem = f"were measured as {record['measured']}, this code measures as {measured_as()}"
-    elif record["scores"] is None and decide_header(**record["header"], config=config) is None:
-        problem = "are missing: its header rejected it, which these settings do not"
+    elif record["scores"] is None and _decide_early(record, config) is None:
+        what = "header" if record["glances"] is None else "key frames"
+        problem = f"are missing: its {what} rejected it, which these settings do not"
     if problem:
         raise MediaError(
             f"{record['item']}: its stored scores {problem}; curate it from its file",
@@ -128,50 +131,82 @@ def read_curation(data: dict[str, Any]) -> Curation:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """What is kept of a source's pictures: some, small, for people, and the hashes of all."""
+    """What is kept of a source's pictures: some, small, for people, and the hashes of all, once measured."""
 
     thumbnails: Thumbnails
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def read(cls, folder: Path) -> _Pictures | None:
-        if not (folder / FINGERPRINT_FILE).exists():
+        if not (folder / THUMBNAILS_FILE).exists():
             return None
-        return cls(
-            Thumbnails.read(folder / THUMBNAILS_FILE), Fingerprint.read(folder / FINGERPRINT_FILE)
-        )
+        hashes = folder / FINGERPRINT_FILE
+        fingerprint = Fingerprint.read(hashes) if hashes.exists() else None
+        return cls(Thumbnails.read(folder / THUMBNAILS_FILE), fingerprint)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> list[str]:
+        """Write them; returns the names of the files."""
         self.thumbnails.write(folder / THUMBNAILS_FILE)
+        if self.fingerprint is None:
+            return [THUMBNAILS_FILE]
         self.fingerprint.write(folder / FINGERPRINT_FILE)
+        return [THUMBNAILS_FILE, FINGERPRINT_FILE]
 
 
-_Worked = tuple[Curation, dict[str, Any] | None, dict[str, Any] | None, _Pictures | None]
+@dataclass(frozen=True)
+class _Found:
+    """What was found out about one source as plain data, up to where it was rejected."""
+
+    header: dict[str, Any] | None = None
+    glances: dict[str, Any] | None = None
+    scores: dict[str, Any] | None = None
+
+
+_Worked = tuple[Curation, _Found, _Pictures | None]
 
 
 def _curate_video(path: str, config: CurateConfig, item: str) -> _Worked:
+    """Cheapest test first: header, key frames, everything."""
     info = open_frames(path).info
-    header: dict[str, Any] = {
-        "width": info.width,
-        "height": info.height,
-        "duration_s": duration_s(info),
-    }
-    rejected = decide_header(**header, config=config)
+    header = {"width": info.width, "height": info.height, "duration_s": duration_s(info)}
+    found = _Found(header)
+    rejected = _decide_early(asdict(found), config)
     if rejected is not None:
-        return Curation(rejected, [], []), header, None, None
+        return Curation(rejected, [], []), found, None
+    glances, thumbnails = glance(path, info)
+    found = replace(found, glances=glances.to_json())
+    rejected = _decide_early(asdict(found), config)
+    if rejected is not None:
+        return Curation(rejected, [], []), found, _Pictures(thumbnails)
     recorder = Recorder()
     measures, thumbnails = measure(path, recorder)
     pictures = _Pictures(thumbnails, recorder.fingerprint())
     # Judged from what is stored, so that judging again later gives the very same.
     scores = measures.to_json()
-    return decide(Measures.from_json(scores), config, item), header, scores, pictures
+    curation = decide(Measures.from_json(scores), config, item)
+    return curation, replace(found, scores=scores), pictures
+
+
+def _decide_early(stored: dict[str, Any], config: CurateConfig) -> Judgement | None:
+    """The verdict of the header, or else of the key frames; None where all has to be measured."""
+    header = stored["header"]
+    if header is None:
+        return None
+    rejected = decide_header(**header, config=config)
+    if rejected is not None or stored["glances"] is None:
+        return rejected
+    return decide_glance(Glances.from_json(stored["glances"]), header["duration_s"], config)
 
 
 def _curate_images(path: str, config: CurateConfig, item: str) -> _Worked:
     recorder = Recorder(ordered=False)
     measures, thumbnails = measure_photos(path, recorder)
     pictures = _Pictures(thumbnails, recorder.fingerprint())
-    return decide_photos(measures, config, item), None, measures.to_json(), pictures
+    found = _Found(scores=measures.to_json())
+    return decide_photos(measures, config, item), found, pictures
+
+
+_STORED = ("item", "kind", "measured", "header", "glances", "scores")
 
 
 def _write(
@@ -183,14 +218,12 @@ def _write(
 ) -> dict[str, Any]:
     """The files of one curation; ``stored`` is what does not depend on thresholds."""
     verdicts = {"config": config.model_dump(mode="json"), **curation_to_json(curation)}
-    scores = {name: stored[name] for name in ("item", "kind", "measured", "header", "scores")}
-    record = {"format": FORMAT, **verdicts, **scores}
+    record = {"format": FORMAT, **verdicts, **{name: stored[name] for name in _STORED}}
     (folder / CURATION_FILE).write_text(json.dumps(record))
     files = [CURATION_FILE]
     if pictures is not None and len(pictures.thumbnails):
-        pictures.write(folder)
+        files += [*pictures.write(folder), CONTACT_FILE]
         write_sheet(folder / CONTACT_FILE, curation, pictures.thumbnails, _times_s(stored))
-        files += [THUMBNAILS_FILE, CONTACT_FILE, FINGERPRINT_FILE]
     return {**curation_to_json(curation), "files": files}
 
 
@@ -198,8 +231,8 @@ def _times_s(stored: dict[str, Any]) -> dict[int, float]:
     """Presentation time of each measured frame; photo folders have none."""
     if stored["kind"] == "images":
         return {}
-    frames = stored["scores"]["frames"]
-    return dict(zip(frames["index"], frames["time_s"], strict=True))
+    shown = stored["scores"]["frames"] if stored["scores"] else stored["glances"]
+    return dict(zip(shown["index"], shown["time_s"], strict=True))
 
 
 def _judgement(data: dict[str, Any]) -> Judgement:

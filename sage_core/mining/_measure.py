@@ -99,7 +99,7 @@ class _Scores:
         overlay, seam = self._fixed_now()
         self._looks.append(
             Look(
-                flat=_flat_share(grey),
+                flat=flat_share(grey),
                 palette=palette_share(frame.image),
                 ruled=ruled_share(grey),
                 overlay=overlay,
@@ -165,7 +165,7 @@ def _local_range(grey: Grey) -> NDArray[np.uint8]:
     return np.asarray(cv2.subtract(cv2.dilate(grey, kernel), cv2.erode(grey, kernel)), np.uint8)
 
 
-def _flat_share(grey: Grey) -> float:
+def flat_share(grey: Grey) -> float:
     """Share of pixels whose eight neighbours are the same to one grey level."""
     return float((_local_range(grey) <= 1).mean())
 

@@ -105,7 +105,7 @@ class ChainTracker:
             self._begin(grey)
             return
         before = self._at
-        found, kept = _follow(self._grey, grey, before)
+        found, kept = follow(self._grey, grey, before)
         self.moved = before[kept], found[kept]
         step = _stepped(before, found[kept], kept, grey)
         if step.survival < LOST_SURVIVAL:
@@ -156,7 +156,7 @@ def find_corners(grey: NDArray[np.uint8]) -> Points:
     return np.asarray(corners, dtype=np.float32).reshape(-1, 2)
 
 
-def _follow(
+def follow(
     before: NDArray[np.uint8], after: NDArray[np.uint8], points: Points
 ) -> tuple[Points, NDArray[np.bool_]]:
     """Where the points went, and which of them also find their way back."""

@@ -71,6 +71,11 @@ class Decoder:
             raise self._gave_up(error) from error
         self.position, self._ahead = entry.frame, entry.frame - entry.packet
 
+    def key_frame(self, packet: int) -> Image:
+        """What a plain jump to a key frame's packet shows; :attr:`position` means nothing after it."""
+        self.enter(Entry(packet, packet))
+        return self.next()
+
     def skip_to(self, index: int) -> None:
         """Let pictures pass until ``index`` comes next; they are decoded, but not converted."""
         import decord

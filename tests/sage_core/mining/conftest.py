@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
@@ -257,11 +258,23 @@ def single() -> Iterator[np.ndarray]:
     yield texture(0, HEIGHT, WIDTH)
 
 
+def dark() -> Iterator[np.ndarray]:
+    """A lens with its cap on."""
+    rng = np.random.default_rng(8)
+    for _ in range(FRAMES):
+        yield rng.integers(0, 5, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+def swaying() -> Iterator[np.ndarray]:
+    """Sideways, so slowly that a second shows little."""
+    yield from travelling(7, 4 * FRAMES, 0.1)
+
+
 MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     maker.__name__: maker
     for maker in (
         travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single, struck,
-        dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed,
+        dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed, dark, swaying,
     )
 }  # fmt: skip
 
@@ -293,6 +306,21 @@ def film(tmp_path_factory) -> Callable[[str], Path]:
             slower = "setpts='if(lt(N,60),N,60+(N-60)*2)/30/TB'"
             return encode(travelling(0), path, "-vf", slower, "-fps_mode", "vfr")
         return encode(MAKERS[name](), path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def long_film(tmp_path_factory) -> Callable[[str], Path]:
+    """The same films, over and over for 16 s, with a key frame every two seconds."""
+    folder = tmp_path_factory.mktemp("long_films")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.mp4"
+        if not path.exists():
+            frames = islice(cycle(MAKERS[name]()), 4 * FRAMES)
+            encode(frames, path, "-g", "60", "-keyint_min", "60", "-sc_threshold", "0")
+        return path
 
     return make
 

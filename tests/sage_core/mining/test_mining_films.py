@@ -15,7 +15,9 @@ from sage_core.mining import (
     measure,
     read_curation,
 )
+from sage_core.mining._glance import decide_glance, glance
 from sage_core.types import Reason, Verdict
+from sage_core.video.frames import open_frames
 
 
 def curate(path, config, folder):
@@ -177,3 +179,56 @@ def test_a_damaged_file_fails_with_its_reason(film, config, tmp_path):
     with pytest.raises(MediaError) as caught:
         curate(broken, config, tmp_path)
     assert caught.value.reason in (Reason.DECODE_ERROR, Reason.TRUNCATED, Reason.UNREADABLE)
+
+
+@pytest.fixture
+def glanced(long_film, config, tmp_path):
+    """Verdict and record of a film with many key frames."""
+
+    def make(name: str, **changed):
+        changed = {"min_clip_s": 4.5, **changed}
+        curation = curate(long_film(name), config.model_copy(update=changed), tmp_path)
+        return curation.judgement, json.loads((tmp_path / "curation.json").read_text())
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "kind"),
+    [
+        ("still", Reason.STATIC_CAMERA, None),
+        ("cards", Reason.NOT_FOOTAGE, "text_card"),
+        ("dark", Reason.NOT_FOOTAGE, None),
+    ],
+)
+def test_plain_offenders_fall_at_their_key_frames(glanced, config, tmp_path, name, reason, kind):
+    judgement, record = glanced(name)
+    assert judgement.reason is reason, judgement.message
+    assert record["scores"] is None
+    assert len(record["glances"]["index"]) == 4
+    assert (tmp_path / "contact.jpg").stat().st_size > 1_000
+    if kind:
+        assert judgement.figures["kind"].value == kind
+    assert (
+        decide_again(record, config.model_copy(update={"min_clip_s": 4.5})).judgement == judgement
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "min_clip_s"),
+    [
+        ("swaying", 4.5),
+        ("still", 3.0),  # a clip could hide between two key frames
+    ],
+)
+def test_where_key_frames_are_not_enough_all_is_measured(long_film, config, name, min_clip_s):
+    glances, _ = glance(long_film(name), open_frames(long_film(name)).info)
+    assert len(glances) == 4
+    settings = config.model_copy(update={"min_clip_s": min_clip_s})
+    assert decide_glance(glances, 16.0, settings) is None
+
+
+def test_what_key_frames_rejected_has_no_scores_for_looser_settings(glanced, config):
+    record = glanced("still")[1]
+    with pytest.raises(MediaError, match="its key frames rejected it"):
+        decide_again(record, config.model_copy(update={"min_clip_s": 4.5, "min_travel": 0.0}))
