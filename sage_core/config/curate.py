@@ -75,11 +75,17 @@ class CurateConfig(Section):
     max_moving_share: float = setting(
         0.06, "Largest share of tracks on things that move by themselves.", ge=0, le=1
     )
-    min_parallax_px: float = setting(
-        0.35, "A stretch has parallax if a homography leaves this much, in pixels at 320.", ge=0
+    min_off_plane_share: float = setting(
+        0.15, "A stretch has parallax if one plane leaves this share of its tracks off.", ge=0, le=1
     )
     min_rotation_px: float = setting(
         1.0, "A stretch is more than a turn if a rotation leaves this much, in pixels at 320.", ge=0
+    )
+    min_rotation_share: float = setting(
+        0.028, "And this share of the displacement, which is more on a long turn.", ge=0, le=1
+    )
+    min_zoom_share: float = setting(
+        0.06, "And more than a zoom if a zoom leaves this share of the displacement.", ge=0, le=1
     )
     min_epipolar_share: float = setting(
         0.8, "Share of a stretch's tracks that its epipolar geometry must explain.", ge=0, le=1

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.config.curate import CurateConfig
+from sage_core.mining._camera import camera_of, ways
 from sage_core.mining._footage import Picture, drawn_kind
 from sage_core.mining._kinds import Kind, flat_motion, kinds, moving_share, travel
 from sage_core.mining._measures import Measures
@@ -37,8 +38,8 @@ class Window:
 class Timeline:
     """Measures with what follows from them at every frame and step, computed once for all windows.
 
-    ``kind``, ``moving``, ``travel``, ``flat_motion`` [K] per step; ``frozen`` and ``jump`` [N] per frame;
-    ``shots`` in order.
+    ``kind``, ``moving``, ``travel``, ``ways``, ``flat_motion`` [K] per step; ``frozen`` and ``jump`` [N]
+    per frame; ``shots`` in order.
     """
 
     def __init__(self, measures: Measures, config: CurateConfig) -> None:
@@ -47,10 +48,11 @@ class Timeline:
         self.kind = kinds(measures, config)
         self.moving = moving_share(measures)
         self.travel = travel(measures)
+        self.ways = ways(measures)
         content = measures.frames.content
         self.frozen = _frozen(content, measures.frames.time_s)
         self.shots = find_shots(measures, config)
-        self.flat_motion = flat_motion(measures)
+        self.flat_motion = flat_motion(measures, self.kind)
         self.jump = (content >= _JUMP_SCORE) & (content_ratio(content) >= config.cut_ratio)
 
     @property
@@ -120,6 +122,8 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
     short_side = min(crop[2:]) if crop else min(measures.width, measures.height)
     travelled = _span(timeline.travel[steps]) / seconds * _TRAVEL_PERIOD_S
     per_step = measures.steps
+    deep = timeline.kind[steps] == Kind.PARALLAX
+    ahead, turn = (values[steps] for values in timeline.ways)
     return {
         "kind": Figure(timeline.picture(window).value, Picture.FOOTAGE.value, "=="),
         "duration_s": Figure(round(seconds, 3), config.min_clip_s, ">="),
@@ -138,8 +142,12 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
         "parallax_share": Figure(shares[Kind.PARALLAX], config.min_parallax_share, ">="),
         "still_share": Figure(shares[Kind.STILL]),
         "turning_share": Figure(shares[Kind.TURNING]),
+        "zooming_share": Figure(shares[Kind.ZOOMING]),
         "planar_share": Figure(shares[Kind.FLAT]),
         "incoherent_share": Figure(shares[Kind.MOVING]),
+        "camera": Figure(camera_of(measures, timeline.kind, steps).value),
+        "ahead_share": _median(ahead[deep]),
+        "turn_per_depth": _median(turn[deep]),
         "seam": _median(per_step.seam[steps], config.max_seam, "<="),
         "overlay_share": _median(per_step.overlay[steps], config.max_overlay_share, "<="),
         "survival": _median(per_step.survival[steps]),

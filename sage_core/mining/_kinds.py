@@ -14,8 +14,8 @@ from sage_core.mining._tracks import Chain
 
 _STILL_FLOW = 0.02
 _STILL_RATE = 0.008
-_STILL_PICTURE_PX, _STILL_PICTURE_ODD = 0.7, 0.02
-"""A zoom over a photograph leaves 0.3 to 0.6 px behind a homography: trackers round towards no zoom."""
+_ZOOM_NOISE_PX, _ZOOM_GAIN = 0.35, 5.0
+_STILL_PICTURE_ODD = 0.02
 
 
 class Kind(IntEnum):
@@ -29,17 +29,20 @@ class Kind(IntEnum):
     """No single rigid scene explains the tracks."""
     TURNING = 3
     """A camera that only turns explains them."""
-    FLAT = 4
-    """A homography explains them: a plane, or a zoom."""
-    PARALLAX = 5
+    ZOOMING = 4
+    """A change of focal length does, with a turn: nothing travels."""
+    FLAT = 5
+    """A homography explains them: a plane."""
+    PARALLAX = 6
     """A rigid scene with depth."""
 
 
-def kind_of(chain: Chain, seconds: float, config: CurateConfig) -> Kind:
-    """The kind of one chain that lasted so many seconds.
+def kind_of(chain: Chain, seconds: float, long_side: int, config: CurateConfig) -> Kind:
+    """The kind of one chain that lasted so many seconds, in pictures of ``long_side`` pixels.
 
     A chain that ended early, for want of corners, is still only if it was slow too: a fast flight loses
-    its corners before it has moved far.
+    its corners before it has moved far. What a wrong model leaves grows with the displacement, so it is
+    held against that.
     """
     if chain.lost:
         return Kind.LOST
@@ -47,18 +50,27 @@ def kind_of(chain: Chain, seconds: float, config: CurateConfig) -> Kind:
         return Kind.STILL
     if chain.epipolar < config.min_epipolar_share:
         return Kind.MOVING
-    if chain.rotation_px < config.min_rotation_px:
+    displacement = chain.flow * long_side
+    if chain.rotation_px < max(config.min_rotation_px, config.min_rotation_share * displacement):
         return Kind.TURNING
-    if chain.parallax_px < config.min_parallax_px:
+    if _zooms(chain, displacement, config):
+        return Kind.ZOOMING
+    if chain.off_plane < config.min_off_plane_share:
         return Kind.FLAT
     return Kind.PARALLAX
+
+
+def _zooms(chain: Chain, displacement: float, config: CurateConfig) -> bool:
+    """A zoom explains what a turn leaves: a plane that is passed by may also grow a little."""
+    left = max(_ZOOM_NOISE_PX, config.min_zoom_share * displacement)
+    return chain.zoom_px < left and chain.rotation_px > _ZOOM_GAIN * chain.zoom_px
 
 
 def kinds(measures: Measures, config: CurateConfig) -> NDArray[np.int64]:
     """The kind of each step's interval [K]; step k stands for the time from step k - 1 to k."""
     found = np.full(len(measures.steps), int(Kind.LOST), dtype=np.int64)
     for chain in measures.chains:
-        kind = kind_of(chain, _seconds(measures, chain), config)
+        kind = kind_of(chain, _seconds(measures, chain), max(measures.size), config)
         found[chain.start + 1 : chain.end + 1] = int(kind)
     if len(found) > 1:
         found[0] = found[1]
@@ -85,12 +97,12 @@ def moving_share(measures: Measures) -> NDArray[np.float64]:
     return np.asarray(share)
 
 
-def flat_motion(measures: Measures) -> NDArray[np.bool_]:
-    """Per step [K]: whether one homography moves every track, as a zoom over a still picture does."""
-    found = np.zeros(len(measures.steps), dtype=bool)
-    for chain in _kept(measures.chains):
-        flat = chain.parallax_px < _STILL_PICTURE_PX and chain.epipolar > 1 - _STILL_PICTURE_ODD
-        found[chain.start + 1 : chain.end + 1] = flat and chain.moving < _STILL_PICTURE_ODD
+def flat_motion(measures: Measures, kind: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Per step [K]: whether every track moves as on one picture, drawn over by a zoom or a slide."""
+    found = np.isin(kind, [Kind.STILL, Kind.TURNING, Kind.ZOOMING, Kind.FLAT])
+    for chain in measures.chains:
+        if chain.epipolar <= 1 - _STILL_PICTURE_ODD or chain.moving >= _STILL_PICTURE_ODD:
+            found[chain.start + 1 : chain.end + 1] = False
     return found
 
 

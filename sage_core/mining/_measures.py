@@ -122,7 +122,9 @@ class Measures:
                 "entries": [Entry(**entry) for entry in data["entries"]],
                 "frames": FrameSeries(**_arrays(data["frames"], ("index",))),
                 "steps": StepSeries(**_arrays(data["steps"], ("at",))),
-                "chains": [Chain(**chain) for chain in data["chains"]],
+                "chains": [
+                    Chain(**{**chain, "way": tuple(chain["way"])}) for chain in data["chains"]
+                ],
             }
         )
 
@@ -164,4 +166,6 @@ def _arrays(columns: dict[str, Any], integers: tuple[str, ...]) -> dict[str, NDA
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(one) for one in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

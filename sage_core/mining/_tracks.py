@@ -3,7 +3,7 @@
 Between neighbouring frames a slow flight over a deep scene and a pure rotation look alike: both leave
 less than a tenth of a pixel after a homography. So tracks are chained from an anchor frame until their
 median displacement is large enough to judge, or too few are left; then one homography and one
-essential matrix are fitted to the whole chain.
+essential matrix are fitted to the whole chain. Where they still look alike, the baseline grows on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_core.mining._two_views import (
+    FOCALS,
+    Points,
+    epipolar_inliers,
+    homography_residual,
+    rotation_residual,
+    travelled,
+    zoom_residual,
+)
+
 CHAIN_FLOW = 0.08
-"""A chain is judged when its median displacement reaches this share of the long side."""
+"""A chain is judged when its median displacement reaches this share of the long side and shows depth."""
+LONGEST_FLOW = 0.16
+"""Without any sign of depth it is followed up to here."""
 CHAIN_SURVIVAL = 0.45
 """A chain is judged when fewer than this share of its corners are left."""
 LOST_SURVIVAL = 0.2
@@ -27,13 +39,12 @@ _FORWARD_BACKWARD_PX = 1.0
 _CHAIN_EPIPOLAR_PX = 3.0
 """Tracks drift and lenses bend over a chain; what moves by itself is further off than that."""
 _STEP_EPIPOLAR_PX = 0.75
-_FOCALS = (0.6, 0.85, 1.2, 2.0)
-"""Focal lengths, in long sides, that the essential matrix and the rotation are tried with."""
 _STEP_FOCALS = (0.7, 1.2)
+_GROWTH = 1.2
+_PLAIN_OFF_PLANE, _PLAIN_ROTATION_PX, _PLAIN_ZOOM_SHARE = 0.2, 2.5, 0.1
+"""What no drift of tracks and no bent lens leaves over :data:`CHAIN_FLOW`."""
 _STEP_DRAWS, _CHAIN_DRAWS = 200, 1000
 """Draws at most: enough to find a geometry that half of the tracks share; less is no rigid scene."""
-
-Points = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,14 @@ class Chain:
         tracks: how many lasted.
         parallax_px: median residual of the essential matrix's inliers under the best homography, in
             pixels at the measuring size. Near zero for a turning camera, a flat scene, a still camera.
+        off_plane: share of them that it does not explain.
         epipolar: share of the tracks that one rigid scene explains.
         moving: share of the tracks that it does not explain and that lie among others of the kind.
         rotation_px: median residual under the best pure rotation.
+        zoom_px: the same of a rotation with a change of focal length by the factor ``zoom``.
+        way: direction of travel in the first camera's axes (x right, y down, z ahead), length 1.
+        turn: by how much the optical axis turns towards the scene while the camera moves aside by the
+            scene's median depth, radians: about 1 on an orbit, 0 for a straight gaze, negative outwards.
         lost: the chain ended because a step kept too few corners.
     """
 
@@ -76,9 +92,14 @@ class Chain:
     survival: float
     tracks: int
     parallax_px: float
+    off_plane: float
     epipolar: float
     moving: float
     rotation_px: float
+    zoom_px: float
+    zoom: float
+    way: tuple[float, float, float]
+    turn: float
     lost: bool
 
 
@@ -97,6 +118,7 @@ class ChainTracker:
         self._at: Points = self._from
         self._begun = 0
         self._started_with = 0
+        self._judge_at = CHAIN_FLOW
 
     def step(self, grey: NDArray[np.uint8]) -> None:
         """Follow the corners into the next frame and close the chain when it can be judged."""
@@ -114,10 +136,7 @@ class ChainTracker:
         self.steps.append(step)
         self._from, self._at = self._from[kept], found[kept]
         self._grey = grey
-        if (
-            _flow(self._from, self._at, grey) >= CHAIN_FLOW
-            or len(self._at) < CHAIN_SURVIVAL * self._started_with
-        ):
+        if len(self._at) < CHAIN_SURVIVAL * self._started_with or self._tells(grey):
             self._close()
             self._begin(grey)
 
@@ -125,11 +144,27 @@ class ChainTracker:
         """Judge the chain that is still open at the end."""
         self._close()
 
+    def _tells(self, grey: NDArray[np.uint8]) -> bool:
+        """Whether the tracks have moved far enough to show what there is; looked at as they grow."""
+        flow = _flow(self._from, self._at, grey)
+        if flow < self._judge_at:
+            return False
+        self._judge_at = flow * _GROWTH
+        if flow >= LONGEST_FLOW:
+            return True
+        zoom_px = zoom_residual(self._from, self._at, grey.shape)[1]
+        return (
+            zoom_px >= _PLAIN_ZOOM_SHARE * flow * max(grey.shape)
+            and rotation_residual(self._from, self._at, grey.shape) >= _PLAIN_ROTATION_PX
+            and homography_residual(self._from, self._at)[1] >= _PLAIN_OFF_PLANE
+        )
+
     def _begin(self, grey: NDArray[np.uint8]) -> None:
         self._grey = grey
         self._from = self._at = find_corners(grey)
         self._begun = len(self.steps) - 1
         self._started_with = len(self._from)
+        self._judge_at = CHAIN_FLOW
 
     def _break(self, step: Step, grey: NDArray[np.uint8]) -> None:
         """Judge what led up to a step that lost the tracks; the step itself says nothing more."""
@@ -188,15 +223,28 @@ def _stepped(
     flow = _flow(before[kept], found, grey)
     if len(found) < _MIN_CORNERS:
         return Step(survival, flow, len(before))
-    rigid = _epipolar_inliers(
-        before[kept], found, grey, _STEP_EPIPOLAR_PX, _STEP_FOCALS, _STEP_DRAWS
+    rigid, _ = epipolar_inliers(
+        before[kept], found, grey.shape, _STEP_EPIPOLAR_PX, _STEP_FOCALS, _STEP_DRAWS
     )
     moving = _clustered(found, ~rigid, max(grey.shape))
     return Step(survival, flow, len(before), float(rigid.mean()), moving)
 
 
 def _unknown(start: int, end: int, flow: float, survival: float, tracks: int) -> Chain:
-    return Chain(start, end, flow, survival, tracks, 0.0, 0.0, 0.0, 0.0, lost=True)
+    nothing = dict.fromkeys(("parallax_px", "off_plane", "epipolar", "moving", "turn"), 0.0)
+    return Chain(
+        start,
+        end,
+        flow,
+        survival,
+        tracks,
+        **nothing,
+        rotation_px=0.0,
+        zoom_px=0.0,
+        zoom=1.0,
+        way=(0.0, 0.0, 0.0),
+        lost=True,
+    )
 
 
 def _judged(
@@ -206,75 +254,29 @@ def _judged(
     survival = len(end) / started_with if started_with else 0.0
     if len(end) < _MIN_CORNERS:
         return _unknown(begun, ended, flow, survival, len(end))
-    rigid = _epipolar_inliers(start, end, grey, _CHAIN_EPIPOLAR_PX, _FOCALS, _CHAIN_DRAWS)
+    rigid, focal = epipolar_inliers(
+        start, end, grey.shape, _CHAIN_EPIPOLAR_PX, FOCALS, _CHAIN_DRAWS
+    )
+    parallax_px, off_plane = homography_residual(start[rigid], end[rigid])
+    zoom, zoom_px = zoom_residual(start[rigid], end[rigid], grey.shape)
+    way, turn = travelled(start[rigid], end[rigid], grey.shape, focal)
     return Chain(
         start=begun,
         end=ended,
         flow=flow,
         survival=survival,
         tracks=len(end),
-        parallax_px=_homography_residual(start[rigid], end[rigid]),
+        parallax_px=parallax_px,
+        off_plane=off_plane,
         epipolar=float(rigid.mean()),
         moving=_clustered(end, ~rigid, max(grey.shape)),
-        rotation_px=_rotation_residual(start[rigid], end[rigid], grey),
+        rotation_px=rotation_residual(start[rigid], end[rigid], grey.shape),
+        zoom_px=zoom_px,
+        zoom=zoom,
+        way=way,
+        turn=turn,
         lost=False,
     )
-
-
-def _epipolar_inliers(
-    start: Points,
-    end: Points,
-    grey: NDArray[np.uint8],
-    tolerance_px: float,
-    focals: tuple[float, ...],
-    draws: int,
-) -> NDArray[np.bool_]:
-    """Tracks that one essential matrix explains, with the focal length that explains the most."""
-    best = np.zeros(len(start), dtype=bool)
-    for focal in focals:
-        K = _camera(grey, focal)
-        _, mask = cv2.findEssentialMat(start, end, K, cv2.RANSAC, 0.999, tolerance_px, draws)
-        inliers = best if mask is None else mask.ravel().astype(bool)
-        if inliers.sum() > best.sum():
-            best = inliers
-    return best
-
-
-def _homography_residual(start: Points, end: Points) -> float:
-    if len(start) < 8:
-        return 0.0
-    H, _ = cv2.findHomography(start, end, cv2.RANSAC, 1.0, maxIters=500)
-    if H is None:
-        return 0.0
-    moved = cv2.perspectiveTransform(start[None], H)[0]
-    return float(np.median(np.linalg.norm(moved - end, axis=1)))
-
-
-def _rotation_residual(start: Points, end: Points, grey: NDArray[np.uint8]) -> float:
-    """Median residual, in pixels, of the best camera that only turns (focal length tried)."""
-    if len(start) < 8:
-        return 0.0
-    residuals = []
-    for focal in _FOCALS:
-        K = _camera(grey, focal)
-        rays, turned = _rays(start, K), _rays(end, K)
-        U, _, Vt = np.linalg.svd(turned.T @ rays)
-        R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
-        seen = (rays @ R.T) @ K.T
-        residuals.append(np.median(np.linalg.norm(seen[:, :2] / seen[:, 2:] - end, axis=1)))
-    return float(min(residuals))
-
-
-def _camera(grey: NDArray[np.uint8], focal: float) -> NDArray[np.float64]:
-    height, width = grey.shape
-    f = focal * max(height, width)
-    return np.array([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]])
-
-
-def _rays(points: Points, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    homogeneous = np.column_stack([points, np.ones(len(points))])
-    rays = homogeneous @ np.linalg.inv(K).T
-    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
 def _clustered(points: Points, odd: NDArray[np.bool_], long_side: int) -> float:

@@ -149,11 +149,28 @@ def write_shots(
     Raises:
         MediaError: the encoder failed.
     """
-    out = Path(out)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.mp4")
-    rng = np.random.default_rng([shot.scene.seed for shot in shots])
     count = sum(len(shot.cam_from_world) for shot in shots)
     frames = (picture for shot in shots for picture in _pictures(shot, size, fps))
+    write_pictures(frames, count, out, fps, size, effects, [shot.scene.seed for shot in shots])
+
+
+def write_pictures(
+    frames: Iterator[Image],
+    count: int,
+    out: str | Path,
+    fps: float,
+    size: tuple[int, int],
+    effects: Effects,
+    seed: int | list[int],
+) -> None:
+    """Encode ``count`` pictures of ``size`` (width, height) with effects into an mp4; whole or not at all.
+
+    Raises:
+        MediaError: the encoder failed.
+    """
+    out = Path(out)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.mp4")
+    rng = np.random.default_rng(seed)
     try:
         filmed = _with_effects(frames, count, fps, effects, rng)
         _encode(filmed, _encoder(partial, fps, size, effects.crf), out)

@@ -208,7 +208,8 @@ def test_a_chain_is_judged_up_to_the_step_that_loses_it():
 def chain(**changed) -> Chain:
     usual = {
         "start": 0, "end": 5, "flow": 0.09, "survival": 0.8, "tracks": 200, "parallax_px": 1.5,
-        "epipolar": 0.97, "moving": 0.0, "rotation_px": 6.0, "lost": False,
+        "off_plane": 0.6, "epipolar": 0.97, "moving": 0.0, "rotation_px": 6.0, "zoom_px": 5.0,
+        "zoom": 1.1, "way": (1.0, 0.0, 0.0), "turn": 0.0, "lost": False,
     }  # fmt: skip
     return Chain(**{**usual, **changed})
 
@@ -223,11 +224,14 @@ def chain(**changed) -> Chain:
         ({"flow": 0.065}, 22.0, Kind.PARALLAX),
         ({"epipolar": 0.6}, 1.0, Kind.MOVING),
         ({"rotation_px": 0.5}, 1.0, Kind.TURNING),
-        ({"parallax_px": 0.1}, 1.0, Kind.FLAT),
+        ({"flow": 0.25, "rotation_px": 2.0}, 1.0, Kind.TURNING),
+        ({"rotation_px": 20.0, "zoom_px": 1.0}, 1.0, Kind.ZOOMING),
+        ({"rotation_px": 3.0, "zoom_px": 1.0}, 1.0, Kind.PARALLAX),
+        ({"off_plane": 0.05}, 1.0, Kind.FLAT),
     ],
 )
 def test_kinds(changed, seconds, kind):
-    assert kind_of(chain(**changed), seconds, CONFIG) is kind
+    assert kind_of(chain(**changed), seconds, 320, CONFIG) is kind
 
 
 def photos(count: int, size=(1000, 800), sharpness: float = 300.0) -> PhotoMeasures:
