@@ -37,11 +37,12 @@ _CORNERS = 400
 _MIN_CORNERS = 24
 _FORWARD_BACKWARD_PX = 1.0
 _CHAIN_EPIPOLAR_PX = 3.0
-"""Tracks drift and lenses bend over a chain; what moves by itself is further off than that."""
+"""Tracks drift and lenses bend over a chain of :data:`CHAIN_FLOW`, more over a longer one; what moves by
+itself is further off than that."""
 _STEP_EPIPOLAR_PX = 0.75
 _STEP_FOCALS = (0.7, 1.2)
 _GROWTH = 1.2
-_PLAIN_OFF_PLANE, _PLAIN_ROTATION_PX, _PLAIN_ZOOM_SHARE = 0.2, 2.5, 0.1
+_PLAIN_OFF_PLANE, _PLAIN_ROTATION_PX, _PLAIN_ZOOM_SHARE = 0.2, 2.5, 0.08
 """What no drift of tracks and no bent lens leaves over :data:`CHAIN_FLOW`."""
 _STEP_DRAWS, _CHAIN_DRAWS = 200, 1000
 """Draws at most: enough to find a geometry that half of the tracks share; less is no rigid scene."""
@@ -254,9 +255,8 @@ def _judged(
     survival = len(end) / started_with if started_with else 0.0
     if len(end) < _MIN_CORNERS:
         return _unknown(begun, ended, flow, survival, len(end))
-    rigid, focal = epipolar_inliers(
-        start, end, grey.shape, _CHAIN_EPIPOLAR_PX, FOCALS, _CHAIN_DRAWS
-    )
+    tolerance = _CHAIN_EPIPOLAR_PX * max(1.0, flow / CHAIN_FLOW)
+    rigid, focal = epipolar_inliers(start, end, grey.shape, tolerance, FOCALS, _CHAIN_DRAWS)
     parallax_px, off_plane = homography_residual(start[rigid], end[rigid])
     zoom, zoom_px = zoom_residual(start[rigid], end[rigid], grey.shape)
     way, turn = travelled(start[rigid], end[rigid], grey.shape, focal)
