@@ -18,7 +18,12 @@ class CurateConfig(Section):
 
     min_clip_s: float = setting(10.0, "Shortest clip taken, in seconds.", ge=0.5)
     max_clip_s: float = setting(
-        30.0, "Longer shots are cut into equal clips no longer than this, in seconds.", ge=1
+        30.0,
+        "Longer shots are cut into clips of about equal length no longer than this, in seconds.",
+        ge=1,
+    )
+    max_clips: int = setting(
+        0, "Clips taken from one video at most, spread evenly over it; 0 takes all.", ge=0
     )
     cut_score: float = setting(
         15.0, "Content change (mean HSV difference, 0 to 255) that a cut has at least.", ge=0

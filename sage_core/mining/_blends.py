@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOWS_S = (0.13, 0.27, 0.5, 0.8)
+_FLASH_WINDOWS_S = (0.15, 0.25)
+"""The nearer pair is better where the camera moves, the wider one spans flashes of up to six frames."""
 _SIZE = (32, 18)
+_SHIFTS = (1, 3)
+"""Pixels of the tiny pictures, down and across, that the camera may have moved around a flash."""
+_UNSURE = (0.3, 0.85)
+"""Where a shift is looked for: pictures less apart are alike without, those more apart never will be."""
 _BLOCK = 128
 _RANDOM_BLEND = 0.866
 """Residual that three unrelated pictures leave: sqrt(3) / 2 of the distance from a to b."""
@@ -26,14 +32,16 @@ _RELIT = 0.4
 Pictures = NDArray[np.float32]
 """float32 [N, h, w, 3]."""
 Series = NDArray[np.float64]
+Positions = NDArray[np.int64]
 
 
 class BlendScorer:
     """Feed every frame with :meth:`add`, then take the :meth:`series`.
 
     Blend is 0.5 to 1 in the middle of a dissolve and mostly under 0.3 elsewhere, wipe the same of a
-    wipe; apart is 1 where the pictures 0.13 s before and after are unrelated, near 0 where they are the
-    same, as around a flash. Keeps a few seconds of tiny pictures, however long the video.
+    wipe; apart is 1 where the pictures 0.15 s and 0.25 s before and after are unrelated, near 0 where
+    either pair is the same, as around a flash. Keeps a few seconds of tiny pictures, however long the
+    video.
     """
 
     def __init__(self, block: int = _BLOCK) -> None:
@@ -65,23 +73,23 @@ class BlendScorer:
     def _score(self, until: int) -> None:
         """Score the frames up to ``until``, and let go of those that no later frame needs."""
         times = np.array(self._times)
-        pictures = np.stack(self._pictures) if self._pictures else np.empty((0, *_SIZE[::-1], 3))
+        nothing = np.empty((0, *_SIZE[::-1], 3), np.float32)
+        pictures = np.stack(self._pictures) if self._pictures else nothing
         sharpness = np.array(self._sharpness) + 1
         at = np.arange(self._done, until)
         best = np.zeros((2, len(at)))
         apart = np.ones(len(at))
         for window in WINDOWS_S:
-            before = np.searchsorted(times, times[at] - window - 1e-3)
-            after = np.searchsorted(times, times[at] + window + 1e-3, side="right") - 1
-            inside = (before < at) & (at < after) & (times[at] - times[0] >= window)
-            inside &= times[-1] - times[at] >= window
-            if not inside.any():
-                continue
-            a, x, b = before[inside], at[inside], after[inside]
-            found = blend_and_wipe(pictures[a], pictures[x], pictures[b], sharpness[[a, x, b]])
-            best[:, inside] = np.maximum(best[:, inside], found)
-            if window == WINDOWS_S[0]:
-                apart[inside] = difference(pictures[a], pictures[b])
+            a, inside, b = _around(times, at, window)
+            if inside.any():
+                a, x, b = a[inside], at[inside], b[inside]
+                found = blend_and_wipe(pictures[a], pictures[x], pictures[b], sharpness[[a, x, b]])
+                best[:, inside] = np.maximum(best[:, inside], found)
+        for window in _FLASH_WINDOWS_S:
+            a, inside, b = _around(times, at, window)
+            if inside.any():
+                found = difference(pictures[a[inside]], pictures[b[inside]])
+                apart[inside] = np.minimum(apart[inside], found)
         self._blend += best[0].tolist()
         self._wipe += best[1].tolist()
         self._apart += apart.tolist()
@@ -95,6 +103,16 @@ class BlendScorer:
         gone = max(0, int(np.searchsorted(self._times, oldest)) - 1)
         del self._pictures[:gone], self._times[:gone], self._sharpness[:gone]
         self._done = until - gone
+
+
+def _around(
+    times: Series, at: Positions, window: float
+) -> tuple[Positions, NDArray[np.bool_], Positions]:
+    """Positions of the frames a window before and after, and whether both are there."""
+    before = np.searchsorted(times, times[at] - window - 1e-3)
+    after = np.searchsorted(times, times[at] + window + 1e-3, side="right") - 1
+    inside = (before < at) & (at < after) & (times[at] - times[0] >= window)
+    return before, inside & (times[-1] - times[at] >= window), after
 
 
 def blend_and_wipe(a: Pictures, x: Pictures, b: Pictures, sharpness: Series) -> NDArray[np.float64]:
@@ -119,10 +137,30 @@ def blend_and_wipe(a: Pictures, x: Pictures, b: Pictures, sharpness: Series) -> 
 
 
 def difference(a: Pictures, b: Pictures) -> Series:
-    """How unrelated two pictures are, 0 to about 1 [N]; 1, too, where one is blank.
+    """How unrelated two pictures [N, h, w, 3] are, 0 to about 1 [N]; 1, too, where one is blank.
 
-    The root of one less their correlation, which neither brightness nor contrast changes.
+    The root of one less their correlation, which neither brightness nor contrast changes, at the best of a
+    few shifts: what the camera moves in the meantime.
     """
+    apart = _unlike(a, b)
+    unsure = (apart > _UNSURE[0]) & (apart < _UNSURE[1])
+    if unsure.any():
+        apart[unsure] = np.minimum(apart[unsure], _unlike_shifted(a[unsure], b[unsure]))
+    return apart
+
+
+def _unlike_shifted(a: Pictures, b: Pictures) -> Series:
+    (down, right), (height, width) = _SHIFTS, a.shape[1:3]
+    middle = b[:, down : height - down, right : width - right]
+    found = [
+        _unlike(a[:, y : y + height - 2 * down, x : x + width - 2 * right], middle)
+        for y in range(2 * down + 1)
+        for x in range(2 * right + 1)
+    ]
+    return np.asarray(np.min(found, axis=0), np.float64)
+
+
+def _unlike(a: Pictures, b: Pictures) -> Series:
     a, b = (p - p.mean(axis=(1, 2), keepdims=True) for p in (a, b))
     size_a, size_b = _product(a, a), _product(b, b)
     likeness = _product(a, b) / np.sqrt(size_a * size_b + 1)

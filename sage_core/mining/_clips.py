@@ -13,7 +13,7 @@ from sage_core.mining._camera import camera_of, ways
 from sage_core.mining._footage import Picture, drawn_kind
 from sage_core.mining._kinds import Kind, flat_motion, kinds, moving_share, travel
 from sage_core.mining._measures import Measures
-from sage_core.mining._shots import content_ratio, find_shots
+from sage_core.mining._shots import content_ratio, find_shots, survival_around
 from sage_core.mining._windows import choose_key_frames, choose_pose_frames
 from sage_core.types import Clip, Figure, Judgement, Reason
 from sage_core.video.frames import Crop
@@ -38,8 +38,8 @@ class Window:
 class Timeline:
     """Measures with what follows from them at every frame and step, computed once for all windows.
 
-    ``kind``, ``moving``, ``travel``, ``ways``, ``flat_motion`` [K] per step; ``frozen`` and ``jump`` [N]
-    per frame; ``shots`` in order.
+    ``kind``, ``moving``, ``travel``, ``ways``, ``flat_motion`` [K] per step; ``frozen``, ``jump`` and
+    ``lasting`` [N] per frame; ``shots`` in order.
     """
 
     def __init__(self, measures: Measures, config: CurateConfig) -> None:
@@ -49,11 +49,13 @@ class Timeline:
         self.moving = moving_share(measures)
         self.travel = travel(measures)
         self.ways = ways(measures)
+        self.lasting = survival_around(measures)
         content = measures.frames.content
         self.frozen = _frozen(content, measures.frames.time_s)
         self.shots = find_shots(measures, config)
         self.flat_motion = flat_motion(measures, self.kind)
-        self.jump = (content >= _JUMP_SCORE) & (content_ratio(content) >= config.cut_ratio)
+        ratio = content_ratio(content, measures.frames.time_s)
+        self.jump = (content >= _JUMP_SCORE) & (ratio >= config.cut_ratio)
 
     @property
     def period_s(self) -> float:

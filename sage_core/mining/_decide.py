@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sage_core.mining._footage import Picture
 from sage_core.mining._kinds import Kind
 from sage_core.mining._measures import Measures
 from sage_core.mining._shots import Shot
-from sage_core.mining._windows import best_stretch, equal_windows
+from sage_core.mining._windows import covisible_windows, sound_stretches
 from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
 
@@ -70,43 +70,77 @@ def decide(measures: Measures, config: CurateConfig, item: str) -> Curation:
         for window in shot_windows(timeline, shot):
             verdict = judge_window(timeline, window)
             clips.append(ClipVerdict(make_clip(timeline, window, item), verdict))
-    judgement = _video_verdict(timeline, shots, clips)
-    return Curation(judgement, clips, [_described(timeline, shot) for shot in shots])
+    kept = _spread(clips, config.max_clips)
+    judgement = _video_verdict(timeline, shots, kept)
+    if len(kept) < len(clips):
+        left_out = {"clips_left_out": Figure(len(clips) - len(kept))}
+        judgement = replace(judgement, figures={**judgement.figures, **left_out})
+    return Curation(judgement, kept, [_described(timeline, shot) for shot in shots])
 
 
 def shot_windows(timeline: Timeline, shot: Shot) -> list[Window]:
-    """Candidate clips of a shot: all of it, or its best stretch where the whole has too little parallax.
+    """Candidate clips of a shot: all of it, or its sound stretches where the whole is not wanted.
 
-    Empty for a shot shorter than a clip.
+    What is longer than a clip is cut where the fewest tracks go on; a piece that is not wanted gives way to
+    its sound stretches, if it has any. Empty for a shot shorter than a clip.
     """
-    config = timeline.config
     whole = Window(shot.start, shot.end)
-    if timeline.seconds(whole) < config.min_clip_s:
+    if timeline.seconds(whole) < timeline.config.min_clip_s:
         return []
-    stretch = whole
-    if judge_window(timeline, whole).verdict is not Verdict.ACCEPTED:
-        better = _best_part(timeline, whole)
-        if better and judge_window(timeline, better).verdict is Verdict.ACCEPTED:
-            stretch = better
-    times = timeline.measures.frames.time_s[stretch.start : stretch.end]
-    parts = equal_windows(times, timeline.period_s, max(config.max_clip_s, config.min_clip_s))
-    return [Window(stretch.start + part.start, stretch.start + part.stop) for part in parts]
+    return [
+        window
+        for stretch in _wanted_or_sound(timeline, whole)
+        for part in _parts(timeline, stretch)
+        for window in _wanted_or_sound(timeline, part)
+    ]
 
 
-def _best_part(timeline: Timeline, whole: Window) -> Window | None:
-    """The stretch with the most parallax, if it is long enough for a clip."""
-    steps = timeline.steps(whole)
-    at = timeline.measures.steps.at
-    times = timeline.measures.frames.time_s
+def _wanted_or_sound(timeline: Timeline, window: Window) -> list[Window]:
+    """The window if it is wanted, else the stretches of it that are; itself if there are none."""
+    if judge_window(timeline, window).verdict is Verdict.ACCEPTED:
+        return [window]
+    sound = [part for stretch in _sound(timeline, window) for part in _parts(timeline, stretch)]
+    wanted = [s for s in sound if judge_window(timeline, s).verdict is Verdict.ACCEPTED]
+    return wanted or [window]
+
+
+def _parts(timeline: Timeline, window: Window) -> list[Window]:
+    config, inside = timeline.config, slice(window.start, window.end)
+    parts = covisible_windows(
+        timeline.measures.frames.time_s[inside],
+        timeline.period_s,
+        timeline.lasting[inside],
+        config.min_clip_s,
+        max(config.max_clip_s, config.min_clip_s),
+    )
+    return [Window(window.start + part.start, window.start + part.stop) for part in parts]
+
+
+def _sound(timeline: Timeline, window: Window) -> list[Window]:
+    """The stretches with parallax and without much that moves by itself, if long enough for a clip."""
+    config, steps = timeline.config, timeline.steps(window)
+    at, times = timeline.measures.steps.at, timeline.measures.frames.time_s
     if steps.stop - steps.start < 2:
-        return None
+        return []
     seconds = times[at[steps]] - times[at[steps.start - 1 : steps.stop - 1]]
     good = timeline.kind[steps] == Kind.PARALLAX
-    start, end = best_stretch(good, seconds, max(0.5, timeline.config.min_parallax_share))
-    if end - start < 1:
-        return None
-    part = Window(int(at[steps.start + start - 1]), int(at[steps.start + end - 1]) + 1)
-    return part if timeline.seconds(part) >= timeline.config.min_clip_s else None
+    good &= timeline.moving[steps] <= config.max_moving_share
+    share = max(0.5, config.min_parallax_share)
+    found = sound_stretches(good, seconds, share, config.min_clip_s - timeline.period_s)
+    first = steps.start
+    windows = [
+        Window(int(at[first + start - 1]), int(at[first + end - 1]) + 1) for start, end in found
+    ]
+    return [w for w in windows if timeline.seconds(w) >= config.min_clip_s]
+
+
+def _spread(clips: list[ClipVerdict], most: int) -> list[ClipVerdict]:
+    """Without the wanted clips beyond ``most``, which are spread evenly over the video; 0 for all."""
+    wanted = [i for i, c in enumerate(clips) if c.judgement.verdict is Verdict.ACCEPTED]
+    if not most or len(wanted) <= most:
+        return clips
+    kept = {wanted[i] for i in np.linspace(0, len(wanted) - 1, most).round().astype(int)}
+    return [c for i, c in enumerate(clips) if i in kept or i not in wanted]
 
 
 def _video_verdict(timeline: Timeline, shots: list[Shot], clips: list[ClipVerdict]) -> Judgement:

@@ -23,7 +23,8 @@ _COLLAPSE_SURVIVAL = 0.1
 _ENOUGH_CORNERS = 60
 _AROUND_S = (0.25, 0.35)
 """Steps that reach into the time around a frame."""
-_SAME_PICTURE = 0.35
+_SAME_PICTURE = 0.5
+"""Unrelated pictures are 0.74 to 1 apart, those around a flash at most this far however the camera moves."""
 _LONGEST_HALF_S = 1.5
 _OUTER_SHARE = 0.3
 _EDGE_S = 0.04
@@ -93,7 +94,7 @@ def find_transitions(measures: Measures, config: CurateConfig) -> list[Transitio
 def find_gradual(measures: Measures, config: CurateConfig) -> list[Transition]:
     """Dissolves and wipes: frames made of those before and after them, where most tracks end."""
     frames = measures.frames
-    lost = 1 - _survival_around(measures)
+    lost = 1 - survival_around(measures)
     blend, wipe = frames.blend / config.min_blend, frames.wipe / config.min_wipe
     shape = np.maximum(blend, wipe)
     score = shape * lost
@@ -128,7 +129,7 @@ def _extent(score: Series, times: Series, peak: int) -> tuple[int, int]:
     return start, int(np.searchsorted(times, times[last] + missing, side="right"))
 
 
-def _survival_around(measures: Measures) -> Series:
+def survival_around(measures: Measures) -> Series:
     """Share of tracks that live through the 0.6 s around each frame."""
     times, steps = measures.frames.time_s, measures.steps
     at = times[steps.at]
@@ -155,7 +156,7 @@ def find_cuts(measures: Measures, config: CurateConfig) -> list[int]:
     """
     content = measures.frames.content
     candidates = (content >= min(_WEAK_SCORE, config.cut_score)) & (
-        content_ratio(content) >= config.cut_ratio
+        content_ratio(content, measures.frames.time_s) >= config.cut_ratio
     )
     candidates &= measures.frames.apart >= _SAME_PICTURE
     cuts = []
@@ -169,11 +170,19 @@ def find_cuts(measures: Measures, config: CurateConfig) -> list[int]:
     return cuts
 
 
-def content_ratio(content: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each frame's content change over the mean of the two before and the two after it."""
-    padded = np.pad(content, 2, mode="edge")
-    around = (padded[:-4] + padded[1:-3] + padded[3:-1] + padded[4:]) / 4
-    return np.asarray(content / np.maximum(around, 1e-3))
+def content_ratio(content: Series, times: Series) -> Series:
+    """Each frame's content change over the mean of the two before and the two after it.
+
+    Where those took longer than it did, as at a variable rate, they count by so much less.
+    """
+    took = np.diff(times, prepend=2 * times[0] - times[min(1, len(times) - 1)])
+    around = np.pad(content, 2, mode="edge")
+    took_around = np.maximum(np.pad(took, 2, mode="edge"), 1e-6)
+    total = np.zeros(len(content))
+    for shift in (0, 1, 3, 4):
+        beside = slice(shift, shift + len(content))
+        total += around[beside] * np.minimum(1.0, took / took_around[beside])
+    return np.asarray(content / np.maximum(total / 4, 1e-3))
 
 
 def _survival(measures: Measures, position: int) -> float | None:

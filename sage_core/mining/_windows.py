@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sage_core.config.curate import CurateConfig
 
 _THIRTIETH_S = 1 / 30
+_BORDER_STEP_S = 0.2
+_CUT_COST = 0.5
+"""A border moves by a fifth of a window, which costs 0.08, for 16 % fewer tracks that it cuts."""
 _ROUNDING = 1.05
 """Container times and rates such as 29.97 are a little off; five of their frames still are five."""
 
@@ -22,6 +25,95 @@ def equal_windows(times_s: NDArray[np.float64], period_s: float, longest_s: floa
     borders = times_s[0] + total * np.arange(1, count) / count
     cuts = [0, *np.searchsorted(times_s, borders).tolist(), len(times_s)]
     return [slice(a, b) for a, b in pairwise(cuts)]
+
+
+def covisible_windows(
+    times_s: NDArray[np.float64],
+    period_s: float,
+    lasting: NDArray[np.float64],
+    shortest_s: float,
+    longest_s: float,
+) -> list[slice]:
+    """Cut frames at ``times_s`` [N] into windows of about equal length where the fewest tracks are cut.
+
+    As many windows as :func:`equal_windows` gives; each border may move to where fewer tracks go on, against
+    the square of what the windows beside it gain or lose, as a share of their length.
+
+    Args:
+        times_s: [N], increasing.
+        period_s: what one frame stands for.
+        lasting: [N], share of tracks that live through the time around each frame.
+        shortest_s, longest_s: bounds of a window, kept wherever windows of equal length keep them.
+    """
+    equal = equal_windows(times_s, period_s, longest_s)
+    elapsed = np.append(times_s - times_s[0], times_s[-1] - times_s[0] + period_s)
+    length = float(elapsed[-1]) / len(equal)
+    if len(equal) == 1 or length < shortest_s:
+        return equal
+    # Tracks are looked at every 0.2 s: finer borders would change nothing but the cost of searching.
+    spots = _thinned(elapsed, _BORDER_STEP_S)
+    cost = np.append(_CUT_COST * lasting, 0.0)[spots]
+    borders = _cheapest_borders(elapsed[spots], cost, len(equal), shortest_s, longest_s)
+    if borders is None:
+        return equal
+    return [slice(a, b) for a, b in pairwise(spots[borders].tolist())]
+
+
+def _thinned(elapsed: NDArray[np.float64], step_s: float) -> NDArray[np.int64]:
+    """Positions at least about ``step_s`` apart, first and last included."""
+    kept = np.unique(np.searchsorted(elapsed, np.arange(0, elapsed[-1], step_s)))
+    return np.append(kept[kept < len(elapsed) - 1], len(elapsed) - 1)
+
+
+def _cheapest_borders(
+    elapsed: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    count: int,
+    shortest_s: float,
+    longest_s: float,
+) -> list[int] | None:
+    """Dynamic programme over the borders of ``count`` windows, first and last spot included.
+
+    Only the spots around each border's even place are tried, so that it is linear in the length.
+    """
+    last = len(elapsed) - 1
+    length = elapsed[last] / count
+    before, total = np.array([0]), np.array([0.0])
+    choices: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    for number in range(1, count + 1):
+        low, high = np.searchsorted(elapsed, (number + np.array([-0.5, 0.5])) * length)
+        here = np.arange(low, min(high, last) + 1) if number < count else np.array([last])
+        spans = elapsed[here][:, None] - elapsed[before][None]
+        allowed = (spans >= shortest_s - 1e-6) & (spans <= longest_s + 1e-6)
+        sums = np.where(allowed, total[None] + (spans / length - 1) ** 2, np.inf)
+        best = np.argmin(sums, axis=1)
+        total = sums[np.arange(len(here)), best] + (cost[here] if number < count else 0.0)
+        choices.append((here, before[best]))
+        before = here
+    if not np.isfinite(total[-1]):
+        return None
+    borders = [last]
+    for here, came_from in reversed(choices):
+        borders.append(int(came_from[np.searchsorted(here, borders[-1])]))
+    return borders[::-1]
+
+
+def sound_stretches(
+    good: NDArray[np.bool_], seconds: NDArray[np.float64], share: float, least_s: float
+) -> list[tuple[int, int]]:
+    """All stretches [start, end) of intervals with that share of good time that last long enough.
+
+    The best one, and those that are left before and after it, in order.
+    """
+    start, end = best_stretch(good, seconds, share)
+    if end - start < 1 or seconds[start:end].sum() < least_s:
+        return []
+    after = sound_stretches(good[end:], seconds[end:], share, least_s)
+    return [
+        *sound_stretches(good[:start], seconds[:start], share, least_s),
+        (start, end),
+        *((end + a, end + b) for a, b in after),
+    ]
 
 
 def best_stretch(

@@ -248,6 +248,21 @@ def struck() -> Iterator[np.ndarray]:
         yield np.full_like(frame, 250) if t == 60 else frame
 
 
+def strobed() -> Iterator[np.ndarray]:
+    """Flashes of one, two and three frames."""
+    for t, frame in enumerate(travelling(5)):
+        yield np.full_like(frame, 252) if t in (25, 56, 57, 88, 89, 90) else frame
+
+
+def led_in() -> Iterator[np.ndarray]:
+    """Black for 40 frames, then at once a shot of 90, then black for 20."""
+    rng = np.random.default_rng(2)
+    shot = list(travelling(8, 90))
+    for t in range(150):
+        black = rng.integers(0, 3, (HEIGHT, WIDTH, 3), np.uint8)
+        yield shot[t - 40] if 40 <= t < 130 else black
+
+
 def boxed() -> Iterator[np.ndarray]:
     for frame in travelling(0):
         inner = cv2.resize(frame, (WIDTH, HEIGHT - 60), interpolation=cv2.INTER_AREA)
@@ -274,7 +289,7 @@ MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     maker.__name__: maker
     for maker in (
         travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single, struck,
-        dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed, dark, swaying,
+        dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed, dark, swaying, strobed, led_in,
     )
 }  # fmt: skip
 
@@ -295,7 +310,7 @@ def encode(frames: Iterator[np.ndarray], path: Path, *filters: str) -> Path:
 
 @pytest.fixture(scope="session")
 def film(tmp_path_factory) -> Callable[[str], Path]:
-    """``film(name)`` is the mp4 of that name; ``film("varied")`` has a variable frame rate."""
+    """``film(name)`` is the mp4 of that name; ``varied`` and ``varied_cut`` have variable rates."""
     folder = tmp_path_factory.mktemp("films")
 
     def make(name: str) -> Path:
@@ -305,6 +320,9 @@ def film(tmp_path_factory) -> Callable[[str], Path]:
         if name == "varied":
             slower = "setpts='if(lt(N,60),N,60+(N-60)*2)/30/TB'"
             return encode(travelling(0), path, "-vf", slower, "-fps_mode", "vfr")
+        if name == "varied_cut":
+            thinner = "select='lt(mod(n,30),15)+not(mod(n,3))'"
+            return encode(two_shots(), path, "-vf", thinner, "-fps_mode", "vfr")
         return encode(MAKERS[name](), path)
 
     return make

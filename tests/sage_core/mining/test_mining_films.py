@@ -105,8 +105,23 @@ def test_a_fade_is_cut_away(judged):
     assert verdict.clip.end_frame == 154
 
 
-def test_a_flash_is_no_cut(judged):
-    curation = judged("flashed")
+def test_black_around_a_shot_is_cut_away(judged):
+    (verdict,) = judged("led_in").clips
+    assert 40 <= verdict.clip.start_frame <= 44
+    assert 126 <= verdict.clip.end_frame <= 130
+    assert verdict.judgement.verdict is Verdict.ACCEPTED
+
+
+def test_a_cut_is_found_at_a_variable_rate(judged):
+    first, second = (c.clip for c in judged("varied_cut").clips)
+    # Of the 75 frames of the first shot, 15 of every 30 are kept and a third of the others.
+    cut = sum(n % 30 < 15 or n % 3 == 0 for n in range(75))
+    assert cut - 4 <= first.end_frame <= cut <= second.start_frame <= cut + 4
+
+
+@pytest.mark.parametrize("name", ["flashed", "strobed"])
+def test_a_flash_is_no_cut(judged, name):
+    curation = judged(name)
     assert len(curation.shots) == 1
     assert curation.judgement.verdict is Verdict.ACCEPTED
 
@@ -122,7 +137,7 @@ def test_what_is_neither_shot_is_cut_away(film, config, judged, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["whipped", "travelling", "swarming", "panning", "flashed", "struck"]
+    "name", ["whipped", "travelling", "swarming", "panning", "flashed", "struck", "strobed"]
 )
 def test_motion_is_no_transition(film, config, name):
     assert find_transitions(measure(film(name))[0], config) == []

@@ -1,5 +1,7 @@
 """The pure parts: windows, key frames, pose frames, cuts, fades, bars, photo folders."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from sage_core.mining._windows import (
     best_stretch,
     choose_key_frames,
     choose_pose_frames,
+    covisible_windows,
     equal_windows,
+    sound_stretches,
 )
 from sage_core.types import Reason, Verdict
 
@@ -98,6 +102,47 @@ def test_equal_windows_part_a_shot_without_loss(seconds, longest, fps):
     assert max(lengths) - min(lengths) <= 2.01 / fps
 
 
+@given(st.floats(12, 400), st.sampled_from([5, 24, 30]), st.integers(0, 99))
+def test_covisible_windows_part_a_shot_within_bounds(seconds, fps, seed):
+    times = np.arange(int(seconds * fps)) / fps
+    lasting = np.random.default_rng(seed).random(len(times))
+    parts = covisible_windows(times, 1 / fps, lasting, 10, 30)
+    joined = np.concatenate([np.arange(len(times))[part] for part in parts])
+    assert joined.tolist() == list(range(len(times)))
+    assert len(parts) == len(equal_windows(times, 1 / fps, 30))
+    lengths = [len(times[part]) / fps for part in parts]
+    assert max(lengths) <= 30 + 1e-6 or len(parts) == 1
+    assert min(lengths) >= 10 - 1e-6
+
+
+def test_a_shot_is_cut_where_the_tracks_end():
+    times = np.arange(1800) / 30
+    lasting = np.full(1800, 0.9)
+    equal = covisible_windows(times, 1 / 30, lasting, 10, 40)
+    assert [part.start for part in equal] == pytest.approx([0, 900], abs=7)
+    lasting[690:720] = 0.1  # through a door
+    (_, second) = covisible_windows(times, 1 / 30, lasting, 10, 40)
+    assert 690 <= second.start <= 720
+    lasting[:] = 0.9
+    lasting[300:330] = 0.1  # so early that the rest would be too long for one clip
+    (_, second) = covisible_windows(times, 1 / 30, lasting, 10, 40)
+    assert second.start >= 600
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 1)), min_size=1, max_size=40))
+def test_sound_stretches_are_apart_long_enough_and_good_enough(intervals):
+    good = np.array([g for g, _ in intervals])
+    seconds = np.array([s for _, s in intervals])
+    found = sound_stretches(good, seconds, 0.5, 2.0)
+    assert found == sorted(found)
+    assert all(a[1] <= b[0] for a, b in pairwise(found))
+    for start, end in found:
+        assert seconds[start:end].sum() >= 2.0
+        assert (seconds * good)[start:end].sum() >= 0.5 * seconds[start:end].sum() - 1e-9
+    best = best_stretch(good, seconds, 0.5)
+    assert (best in found) == bool(found)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 1)), min_size=1, max_size=25))
 def test_best_stretch_is_the_best_of_all(intervals):
     good = np.array([g for g, _ in intervals])
@@ -122,9 +167,18 @@ def test_doubled_frames_are_not_frozen_but_a_pause_is():
 def test_content_ratio_finds_the_spike_alone():
     content = np.full(20, 2.0)
     content[7] = 30.0
-    ratio = content_ratio(content)
+    ratio = content_ratio(content, np.arange(20) / 30)
     assert ratio[7] == pytest.approx(15.0)
-    assert np.delete(ratio, 7).max() <= 1.0
+    assert np.delete(ratio, 7).max() <= 1.0 + 1e-9
+
+
+def test_a_cut_stands_out_where_the_rate_drops_behind_it():
+    times = np.concatenate([np.arange(11) / 30, 10 / 30 + np.arange(1, 10) / 10])
+    content = np.where(np.arange(20) < 11, 10.0, 26.0)
+    content[10] = 44.0
+    ratio = content_ratio(content, times)
+    assert ratio[10] > 3.0
+    assert np.delete(ratio, 10).max() <= 1.5
 
 
 def test_fade_ends_where_contrast_stops_growing():
