@@ -89,12 +89,13 @@ class Timeline:
         return Picture.SPLIT_SCREEN if split else Picture.FOOTAGE
 
     def _is_slideshow(self, window: Window) -> bool:
-        """Still pictures with jumps between them, or several shots of them in flat motion."""
+        """Still pictures with jumps or dissolves between them, or several shots of them in flat motion."""
         inside = slice(window.start, window.end)
         frozen = float(self.frozen[inside].mean())
-        if frozen > self.config.max_frozen_share and int(self.jump[inside].sum()) >= 2:
-            return True
         shots = [s for s in self.shots if window.start <= s.start and s.end <= window.end]
+        changes = max(int(self.jump[inside].sum()), len(shots) - 1)
+        if frozen > self.config.max_frozen_share and changes >= _FEWEST_SLIDES - 1:
+            return True
         if len(shots) < _FEWEST_SLIDES:
             return False
         steps = np.concatenate(

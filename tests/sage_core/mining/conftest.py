@@ -171,6 +171,34 @@ def zoomed() -> Iterator[np.ndarray]:
             yield cv2.warpAffine(photo, onto, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
 
 
+def quartered() -> Iterator[np.ndarray]:
+    """Four films at once, as of a door with cameras."""
+    ways = (0.6, -0.5, 0.4, -0.7)
+    films = [sliding(13 + n, FRAMES, way) for n, way in enumerate(ways)]
+    for a, b, c, d in zip(*films, strict=True):
+        tiles = [cv2.resize(one, (WIDTH // 2, HEIGHT // 2)) for one in (a, b, c, d)]
+        yield np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+
+
+def melted() -> Iterator[np.ndarray]:
+    """Four photographs at rest, each dissolving into the next."""
+    photos = [leaves(60 + page, HEIGHT, WIDTH) for page in range(4)]
+    for page, photo in enumerate(photos):
+        yield from (photo for _ in range(FPS))
+        for t in range(FPS // 2 if page < 3 else 0):
+            share = (t + 0.5) / (FPS // 2)
+            yield cv2.addWeighted(photo, 1 - share, photos[page + 1], share, 0)
+
+
+def approached() -> Iterator[np.ndarray]:
+    """One photograph, zoomed into all the time."""
+    photo = leaves(70, 2 * HEIGHT, 2 * WIDTH)
+    for t in range(FRAMES):
+        scale = 0.5 * 1.004**t
+        onto = np.float32([[scale, 0, WIDTH * (0.5 - scale)], [0, scale, HEIGHT * (0.5 - scale)]])
+        yield cv2.warpAffine(photo, onto, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
+
+
 def two_shots() -> Iterator[np.ndarray]:
     yield from travelling(1, FRAMES // 2 + 15)
     yield from travelling(2, FRAMES // 2 + 15)
@@ -290,6 +318,7 @@ MAKERS: dict[str, Callable[[], Iterator[np.ndarray]]] = {
     for maker in (
         travelling, panning, still, swarming, slides, cards, two_shots, faded, flashed, boxed, single, struck,
         dissolved, wiped, whipped, lettered, desktop, cartoon, split, zoomed, dark, swaying, strobed, led_in,
+        quartered, melted, approached,
     )
 }  # fmt: skip
 

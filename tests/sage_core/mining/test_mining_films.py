@@ -55,6 +55,21 @@ def test_what_is_not_wanted_and_why(judged, name, reasons):
     assert judgement.reason in reasons, judgement.message
 
 
+@pytest.mark.parametrize(
+    ("name", "camera"),
+    [
+        ("still", "static"),
+        ("panning", "rotation"),
+        ("approached", "zoom"),
+        ("travelling", "travelling"),
+    ],
+)
+def test_what_the_camera_does_is_among_the_figures(judged, name, camera):
+    (verdict,) = judged(name).clips
+    assert verdict.judgement.figures["camera"].value == camera
+    assert (verdict.judgement.verdict is Verdict.ACCEPTED) == (name == "travelling")
+
+
 def test_slides_are_not_footage_however_short_their_shots(judged):
     assert judged("slides").judgement.reason is Reason.NOT_FOOTAGE
 
@@ -64,11 +79,13 @@ def test_slides_are_not_footage_however_short_their_shots(judged):
     [
         ("slides", "slideshow"),
         ("zoomed", "slideshow"),
+        ("melted", "slideshow"),
         ("lettered", "text_card"),
         ("cards", "text_card"),
         ("desktop", "screen_capture"),
         ("cartoon", "cartoon"),
         ("split", "split_screen"),
+        ("quartered", "split_screen"),
     ],
 )
 def test_what_is_no_footage_is_named(judged, name, kind):
