@@ -87,7 +87,7 @@ class CurateConfig(Section):
         1.0, "A stretch is more than a turn if a rotation leaves this much, in pixels at 320.", ge=0
     )
     min_rotation_share: float = setting(
-        0.028, "And this share of the displacement, which is more on a long turn.", ge=0, le=1
+        0.03, "And this share of the displacement, which is more on a long turn.", ge=0, le=1
     )
     min_zoom_share: float = setting(
         0.06, "And more than a zoom if a zoom leaves this share of the displacement.", ge=0, le=1

@@ -17,7 +17,7 @@ _FLASH_WINDOWS_S = (0.15, 0.25)
 _SIZE = (32, 18)
 _SHIFTS = (1, 3)
 """Pixels of the tiny pictures, down and across, that the camera may have moved around a flash."""
-_UNSURE = (0.3, 0.85)
+_UNSURE = (0.5, 0.85)
 """Where a shift is looked for: pictures less apart are alike without, those more apart never will be."""
 _BLOCK = 128
 _RANDOM_BLEND = 0.866
@@ -150,14 +150,12 @@ def difference(a: Pictures, b: Pictures) -> Series:
 
 
 def _unlike_shifted(a: Pictures, b: Pictures) -> Series:
-    (down, right), (height, width) = _SHIFTS, a.shape[1:3]
-    middle = b[:, down : height - down, right : width - right]
-    found = [
-        _unlike(a[:, y : y + height - 2 * down, x : x + width - 2 * right], middle)
-        for y in range(2 * down + 1)
-        for x in range(2 * right + 1)
+    down, right = _SHIFTS
+    likeness = [
+        cv2.matchTemplate(one, other[down:-down, right:-right], cv2.TM_CCOEFF_NORMED).max()
+        for one, other in zip(a, b, strict=True)
     ]
-    return np.asarray(np.min(found, axis=0), np.float64)
+    return np.sqrt(np.clip(1 - np.array(likeness, np.float64), 0, None))
 
 
 def _unlike(a: Pictures, b: Pictures) -> Series:

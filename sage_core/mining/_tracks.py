@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sage_core.mining._two_views import (
     FOCALS,
+    NOWHERE,
     Points,
     epipolar_inliers,
     homography_residual,
@@ -40,11 +41,13 @@ _CHAIN_EPIPOLAR_PX = 3.0
 """Tracks drift and lenses bend over a chain of :data:`CHAIN_FLOW`, more over a longer one; what moves by
 itself is further off than that."""
 _STEP_EPIPOLAR_PX = 0.75
+_COHERENT = 0.6
+"""Share of the tracks without which the way of the camera is not asked for."""
 _STEP_FOCALS = (0.7, 1.2)
 _GROWTH = 1.2
 _PLAIN_OFF_PLANE, _PLAIN_ROTATION_PX, _PLAIN_ZOOM_SHARE = 0.2, 2.5, 0.08
 """What no drift of tracks and no bent lens leaves over :data:`CHAIN_FLOW`."""
-_STEP_DRAWS, _CHAIN_DRAWS = 200, 1000
+_STEP_DRAWS, _CHAIN_DRAWS = 200, 400
 """Draws at most: enough to find a geometry that half of the tracks share; less is no rigid scene."""
 
 
@@ -259,7 +262,8 @@ def _judged(
     rigid, focal = epipolar_inliers(start, end, grey.shape, tolerance, FOCALS, _CHAIN_DRAWS)
     parallax_px, off_plane = homography_residual(start[rigid], end[rigid])
     zoom, zoom_px = zoom_residual(start[rigid], end[rigid], grey.shape)
-    way, turn = travelled(start[rigid], end[rigid], grey.shape, focal)
+    coherent = bool(rigid.mean() >= _COHERENT)
+    way, turn = travelled(start[rigid], end[rigid], grey.shape, focal) if coherent else NOWHERE
     return Chain(
         start=begun,
         end=ended,

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 FOCALS = (0.6, 0.85, 1.2, 2.0)
 """Focal lengths, in long sides, that the essential matrix and the rotation are tried with."""
-_ROTATION_FOCALS = (0.5, 0.6, 0.72, 0.85, 1.0, 1.2, 1.5, 2.0)
+_ROTATION_FOCALS = (0.5, 0.65, 0.85, 1.1, 1.5, 2.0)
 """Finer than needed for counting inliers: a wrong focal length looks like parallax in a long turn."""
 _FEWEST = 8
 _OFF_PX, _OFF_SHARE = 0.7, 0.015
 _SHARP_EPIPOLAR_PX = 0.5
+_SHARP_DRAWS = 100
 _FAR = 1e3
+NOWHERE = (0.0, 0.0, 0.0), 0.0
+"""What :func:`travelled` says where it cannot tell."""
+_LOST_CAUSE = 0.5
 
 Points = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -39,6 +43,8 @@ def epipolar_inliers(
         inliers = best if mask is None else mask.ravel().astype(bool)
         if inliers.sum() > best.sum():
             best, best_focal = inliers, focal
+        if best.mean() < _LOST_CAUSE or best.all():
+            break  # no focal length turns this into a rigid scene, or improves on it
     return best, best_focal
 
 
@@ -92,18 +98,19 @@ def travelled(
 
     Means nothing where there is no parallax.
     """
-    nowhere = (0.0, 0.0, 0.0), 0.0
     if len(start) < _FEWEST:
-        return nowhere
+        return NOWHERE
     K = _camera(shape, focal)
-    E, mask = cv2.findEssentialMat(start, end, K, cv2.RANSAC, 0.999, _SHARP_EPIPOLAR_PX, 1000)
+    E, mask = cv2.findEssentialMat(
+        start, end, K, cv2.RANSAC, 0.99, _SHARP_EPIPOLAR_PX, _SHARP_DRAWS
+    )
     if E is None or E.shape != (3, 3):
-        return nowhere
+        return NOWHERE
     found, R, t, _, X = cv2.recoverPose(E, start, end, K, distanceThresh=_FAR, mask=mask)
     depth = (X[2] / X[3])[mask.ravel() > 0]
     depth = depth[(depth > 0) & (depth < _FAR)]
     if found < _FEWEST or len(depth) < _FEWEST:
-        return nowhere
+        return NOWHERE
     way = (-R.T @ t).ravel()
     x, y, z = (float(value) for value in way)
     return (x, y, z), _turn(R, way, float(np.median(depth)))
