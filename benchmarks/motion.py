@@ -91,7 +91,8 @@ def main() -> None:
         found = tallies(given.half, given.rooms, folder)
     rows = [row(kind, tally) for kind, tally in found.items()]
     films = sum(tally.called.total() for tally in found.values())
-    deep = [kind for kind in KINDS if KINDS[kind].camera in DEEP]
+    deep = [kind for kind in found if KINDS[kind].camera in DEEP]
+    deep_films = sum(found[kind].called.total() for kind in deep)
     share = {
         "called right": sum(t.called[KINDS[k].camera] for k, t in found.items()) / films,
         "depth or none told right": sum(
@@ -99,8 +100,7 @@ def main() -> None:
         )
         / films,
         "deep ones called static": sum(found[k].called["static"] for k in deep),
-        "deep ones wanted": sum(found[k].wanted for k in deep)
-        / sum(found[k].called.total() for k in deep),
+        "deep ones wanted": sum(found[k].wanted for k in deep) / max(1, deep_films),
         "others wanted": sum(t.wanted for k, t in found.items() if k not in deep),
         "CPU s a minute": sum(t.cpu_s for t in found.values()) / films / SECONDS * 60,
     }

@@ -64,9 +64,15 @@ def write(kind: str, half: str, number: int, path: Path) -> None:
 
 
 def _room(scene: Scene, move: Move) -> Iterator[Image]:
-    for pose, focal in zip(move.cam_from_world, move.focal, strict=True):
-        K = _zoomed(film_intrinsics(scene, (WIDTH, HEIGHT)), float(focal))
-        yield render_views(scene, pose[None], K[None], HEIGHT, WIDTH)[0][0]
+    lens = film_intrinsics(scene, (WIDTH, HEIGHT))
+    last: tuple[Array, float] | None = None
+    for pose, focal in zip(move.cam_from_world, move.focal.tolist(), strict=True):
+        if last is None or focal != last[1] or not np.array_equal(pose, last[0]):
+            last = pose, focal
+            picture = render_views(scene, pose[None], _zoomed(lens, focal)[None], HEIGHT, WIDTH)[0][
+                0
+            ]
+        yield picture
 
 
 def _poster(scene: Scene, move: Move) -> Iterator[Image]:
