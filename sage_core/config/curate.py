@@ -90,7 +90,7 @@ class CurateConfig(Section):
         0.03, "And this share of the displacement, which is more on a long turn.", ge=0, le=1
     )
     min_zoom_share: float = setting(
-        0.06, "And more than a zoom if a zoom leaves this share of the displacement.", ge=0, le=1
+        0.05, "And more than a zoom if a zoom leaves this share of the displacement.", ge=0, le=1
     )
     min_epipolar_share: float = setting(
         0.8, "Share of a stretch's tracks that its epipolar geometry must explain.", ge=0, le=1
