@@ -161,7 +161,11 @@ def rewritten(ws: Workspace, **changed) -> None:
     [
         (lambda ws: rewritten(ws, format=1), "are in format 1"),
         (lambda ws: rewritten(ws, measured={"version": 1}), "were measured as {'version': 1}"),
-        (lambda ws: rewritten(ws, scores=None), "are missing: its header rejected it"),
+        (
+            lambda ws: rewritten(ws, glances=None, scores=None),
+            "are missing: its header rejected it",
+        ),
+        (lambda ws: rewritten(ws, scores=None), "are missing: its key frames rejected it"),
         (lambda ws: ws.store.remove(f"clips/{ITEM}/curation.json"), "missing or not as recorded"),
         (
             lambda ws: ws.catalog.append(
