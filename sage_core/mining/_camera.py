@@ -46,20 +46,18 @@ _OF_KIND = {
 }
 
 
-def camera_of(measures: Measures, kind: NDArray[np.int64], steps: slice) -> Camera:
-    """What the camera does in most of some steps, given the kind of each step."""
-    found = kind[steps]
-    if len(found) == 0:
+def camera_of(kind: NDArray[np.int64], ahead: Array, turn: Array) -> Camera:
+    """What the camera does in most of some steps, given their kinds and :func:`ways` [K]."""
+    if len(kind) == 0:
         return Camera.UNCLEAR
-    most = Kind(int(np.argmax(np.bincount(found, minlength=len(Kind)))))
+    most = Kind(int(np.argmax(np.bincount(kind, minlength=len(Kind)))))
     if most is not Kind.PARALLAX:
         return _OF_KIND[most]
-    deep = np.zeros(len(kind), dtype=bool)
-    deep[steps] = found == Kind.PARALLAX
-    ahead, turn = (np.median(values[deep]) for values in ways(measures))
-    if ahead >= _AHEAD:
+    deep = kind == Kind.PARALLAX
+    if np.median(ahead[deep]) >= _AHEAD:
         return Camera.WALKING
-    return Camera.ORBIT if _ORBIT[0] <= turn <= _ORBIT[1] else Camera.TRAVELLING
+    least, most_turn = _ORBIT
+    return Camera.ORBIT if least <= np.median(turn[deep]) <= most_turn else Camera.TRAVELLING
 
 
 def ways(measures: Measures) -> tuple[Array, Array]:

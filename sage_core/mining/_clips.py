@@ -1,8 +1,7 @@
-"""One window of a shot: its figures, its verdict, its clip. Pure: scores and thresholds in, verdict out."""
+"""One window of a shot: its figures and its clip. Pure: scores and thresholds in, figures out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from sage_core.mining._kinds import Kind, flat_motion, kinds, moving_share, trav
 from sage_core.mining._measures import Measures
 from sage_core.mining._shots import content_ratio, find_shots, survival_around
 from sage_core.mining._windows import choose_key_frames, choose_pose_frames
-from sage_core.types import Clip, Figure, Judgement, Reason
+from sage_core.types import Clip, Figure
 from sage_core.video.frames import Crop
 
 _FROZEN_CONTENT = 0.05
@@ -104,29 +103,16 @@ class Timeline:
         return len(steps) > 0 and float(self.flat_motion[steps].mean()) >= _SLIDES_SHARE
 
 
-def judge_window(timeline: Timeline, window: Window) -> Judgement:
-    """The verdict on one window, with every figure; the first rule that fails names the reason."""
-    figures = window_figures(timeline, window)
-    for name, reason, sentence in _RULES:
-        figure = figures[name]
-        if not _keeps(figure):
-            return Judgement.reject(reason(timeline, window), _sentence(sentence, figure), figures)
-    return Judgement.accept(figures)
-
-
 def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
     """All scores of a window, those that decide with their thresholds."""
     config, measures = timeline.config, timeline.measures
     frames, steps = measures.frames, timeline.steps(window)
     inside = slice(window.start, window.end)
-    shares = {kind: _share(timeline.kind[steps] == kind) for kind in Kind}
     seconds = timeline.seconds(window)
     crop = window_crop(timeline, window)
     short_side = min(crop[2:]) if crop else min(measures.width, measures.height)
     travelled = _span(timeline.travel[steps]) / seconds * _TRAVEL_PERIOD_S
     per_step = measures.steps
-    deep = timeline.kind[steps] == Kind.PARALLAX
-    ahead, turn = (values[steps] for values in timeline.ways)
     return {
         "kind": Figure(timeline.picture(window).value, Picture.FOOTAGE.value, "=="),
         "duration_s": Figure(round(seconds, 3), config.min_clip_s, ">="),
@@ -141,6 +127,20 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
         "travel_per_10s": Figure(_rounded(travelled), config.min_travel, ">="),
         "rigid_share": _median(per_step.rigid[steps], config.min_rigid_share, ">="),
         "moving_share": Figure(_mean(timeline.moving[steps]), config.max_moving_share, "<="),
+        **_camera_figures(timeline, steps),
+        "seam": _median(per_step.seam[steps], config.max_seam, "<="),
+        "overlay_share": _median(per_step.overlay[steps], config.max_overlay_share, "<="),
+        "survival": _median(per_step.survival[steps]),
+    }
+
+
+def _camera_figures(timeline: Timeline, steps: slice) -> dict[str, Figure]:
+    """What the camera does, in shares of the time."""
+    config, kind = timeline.config, timeline.kind[steps]
+    ahead, turn = (values[steps] for values in timeline.ways)
+    shares = {one: _share(kind == one) for one in Kind}
+    deep = kind == Kind.PARALLAX
+    return {
         "lost_share": Figure(shares[Kind.LOST], config.max_lost_share, "<="),
         "parallax_share": Figure(shares[Kind.PARALLAX], config.min_parallax_share, ">="),
         "still_share": Figure(shares[Kind.STILL]),
@@ -148,12 +148,9 @@ def window_figures(timeline: Timeline, window: Window) -> dict[str, Figure]:
         "zooming_share": Figure(shares[Kind.ZOOMING]),
         "planar_share": Figure(shares[Kind.FLAT]),
         "incoherent_share": Figure(shares[Kind.MOVING]),
-        "camera": Figure(camera_of(measures, timeline.kind, steps).value),
+        "camera": Figure(camera_of(kind, ahead, turn).value),
         "ahead_share": _median(ahead[deep]),
         "turn_per_depth": _median(turn[deep]),
-        "seam": _median(per_step.seam[steps], config.max_seam, "<="),
-        "overlay_share": _median(per_step.overlay[steps], config.max_overlay_share, "<="),
-        "survival": _median(per_step.survival[steps]),
     }
 
 
@@ -202,92 +199,6 @@ def make_clip(timeline: Timeline, window: Window, video: str) -> Clip:
         crop=window_crop(timeline, window),
         entry=next((e for e in reversed(measures.entries) if e.frame <= start), None),
     )
-
-
-def _what_rules(timeline: Timeline, window: Window) -> Reason:
-    """The reason behind too little parallax: what the camera does instead, most of the time."""
-    kind = timeline.kind[timeline.steps(window)]
-    counts = np.bincount(kind[kind != Kind.PARALLAX], minlength=len(Kind))
-    return {
-        Kind.STILL: Reason.STATIC_CAMERA,
-        Kind.MOVING: Reason.DYNAMIC_SCENE,
-        Kind.TURNING: Reason.ROTATION_ONLY,
-    }.get(Kind(int(np.argmax(counts))), Reason.NO_PARALLAX)
-
-
-def _stillness(timeline: Timeline, window: Window) -> Reason:
-    if timeline.picture(window) is Picture.FOOTAGE:
-        return Reason.STATIC_CAMERA
-    return Reason.NOT_FOOTAGE
-
-
-def _always(reason: Reason) -> Callable[[Timeline, Window], Reason]:
-    return lambda timeline, window: reason
-
-
-# In this order: what the picture is, before what the camera does, before what the scene does.
-_RULES: tuple[tuple[str, Callable[[Timeline, Window], Reason], str], ...] = (
-    ("duration_s", _always(Reason.SHOT_TOO_SHORT), "lasts {0} s, {1} s are needed"),
-    ("short_side_px", _always(Reason.RESOLUTION), "{0} px inside the bars, {1} px are needed"),
-    ("frozen_share", _stillness, "the picture is frozen for {0:.0%} of the time, at most {1:.0%}"),
-    (
-        "textureless_share",
-        _always(Reason.NOT_FOOTAGE),
-        "{0:.0%} of the picture is without texture, as in slides and drawings, at most {1:.0%}",
-    ),
-    (
-        "seam",
-        _always(Reason.NOT_FOOTAGE),
-        "a fixed line stands out by a factor of {0:.1f}, as in split screens, at most {1:.1f}",
-    ),
-    (
-        "clipped_share",
-        _always(Reason.EXPOSURE),
-        "{0:.0%} of the pixels are clipped, at most {1:.0%}",
-    ),
-    (
-        "travel_per_10s",
-        _always(Reason.STATIC_CAMERA),
-        "the picture travels {0:.2%} of its long side in 10 s, at least {1:.2%} are needed",
-    ),
-    ("sharpness", _always(Reason.BLURRED), "sharpness {0:.0f}, at least {1:.0f}"),
-    (
-        "rigid_share",
-        _always(Reason.DYNAMIC_SCENE),
-        "one rigid scene explains {0:.0%} of the tracks, at least {1:.0%} are needed",
-    ),
-    (
-        "moving_share",
-        _always(Reason.DYNAMIC_SCENE),
-        "{0:.0%} of the tracks are on things that move by themselves, at most {1:.0%}",
-    ),
-    (
-        "parallax_share",
-        _what_rules,
-        "sound parallax in {0:.0%} of the time, at least {1:.0%} are needed",
-    ),
-    (
-        "lost_share",
-        _always(Reason.NO_PARALLAX),
-        "tracks break down in {0:.0%} of the time, at most {1:.0%}",
-    ),
-    (
-        "overlay_share",
-        _always(Reason.NOT_FOOTAGE),
-        "a fixed overlay covers {0:.0%} of the picture, at most {1:.0%}",
-    ),
-)
-
-
-def _keeps(figure: Figure) -> bool:
-    value, threshold = figure.value, figure.threshold
-    if not isinstance(value, int | float) or not isinstance(threshold, int | float):
-        return True
-    return value >= threshold if figure.rule == ">=" else value <= threshold
-
-
-def _sentence(text: str, figure: Figure) -> str:
-    return text.format(figure.value, figure.threshold)
 
 
 def _frozen(content: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from sage_core.config.curate import CurateConfig
-from sage_core.mining._clips import Timeline, Window, judge_window, make_clip
+from sage_core.mining._clips import Timeline, Window, make_clip
 from sage_core.mining._footage import Picture
 from sage_core.mining._kinds import Kind
 from sage_core.mining._measures import Measures
+from sage_core.mining._rules import judge_window
 from sage_core.mining._shots import Shot
 from sage_core.mining._windows import covisible_windows, sound_stretches
 from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
