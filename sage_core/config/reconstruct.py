@@ -81,11 +81,16 @@ class RegisterConfig(Section):
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
-    version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
     recipe: Literal["fast", "paper"] = setting(
         "fast",
-        "COLMAP settings: 'fast' (640 px, 2,048 features, sequential pairs) or 'paper' "
-        "(1,024 px, 16,384 features, exhaustive pairs).",
+        "'fast' (640 px, 1,024 features, neighbouring frames and loops) or 'paper' (1,024 px, 16,384 "
+        "features, every pair).",
+    )
+    features: Literal["sift", "sift_gpu", "aliked"] = setting(
+        "sift",
+        "'sift' on the CPU; 'sift_gpu' is COLMAP's on CUDA; 'aliked' with LightGlue needs a pycolmap with "
+        "ONNX. What the installed pycolmap lacks is refused.",
     )
     densify_step: int = setting(
         5,
