@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.sfm.features import Workbench
-from sage_core.sfm.pairs import all_pairs, loop_pairs, sequential_pairs
+from sage_core.sfm.pairs import alike_pairs, all_pairs, loop_pairs, sequential_pairs
 from sage_core.sfm.recipes import matching_options, verification_options
 
 MIN_INLIERS = 15
@@ -34,9 +34,12 @@ def match(bench: Workbench, *, ordered: bool) -> list[Named]:
         images = sorted(database.read_all_images(), key=lambda image: str(image.name))
         names = [str(image.name) for image in images]
         descriptors = _descriptors(database, images)
-    neighbours = sequential_pairs(len(names)) if ordered else all_pairs(len(names))
-    loops = loop_pairs(descriptors, bench.seed) if ordered and descriptors else []
-    pairs = sorted({*neighbours, *loops})
+    if ordered:
+        loops = loop_pairs(descriptors, bench.seed)
+        pairs = sorted({*sequential_pairs(len(names)), *loops})
+    else:
+        loops = []
+        pairs = alike_pairs(descriptors, bench.seed) if descriptors else all_pairs(len(names))
     if bench.recipe.detector == "opencv":
         _match_here(bench, [image.image_id for image in images], names, descriptors, pairs)
     else:

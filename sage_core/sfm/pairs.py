@@ -12,8 +12,10 @@ Pair = tuple[int, int]
 _WORDS, _SAMPLE, _ROUNDS = 128, 4000, 3
 _LOOP_FRAMES = 8
 """Closer frames are neighbours, not a loop."""
-_ALIKE_FRAMES = 4
+_ALIKE_FRAMES = 2
 """Frames this far apart along the clip show how alike two frames must be to be worth matching."""
+_ALIKE_PHOTOS = 10
+"""Each photo of a set is matched with so many: those most like it."""
 
 
 def sequential_pairs(count: int) -> list[Pair]:
@@ -52,6 +54,20 @@ def loop_pairs(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> list[Pair
         if far[i, j] and alike[i, j] >= wanted
     }
     return sorted(found)
+
+
+def alike_pairs(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> list[Pair]:
+    """Each photo of a set with those most like it; every pair of a small set.
+
+    ``descriptors`` as for :func:`loop_pairs`.
+    """
+    count = len(descriptors)
+    if count <= _ALIKE_PHOTOS + 1:
+        return all_pairs(count)
+    alike = similarity(descriptors, seed)
+    np.fill_diagonal(alike, -1.0)
+    best = np.argsort(-alike, axis=1, kind="stable")[:, :_ALIKE_PHOTOS]
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(best.tolist()) for j in row})
 
 
 def similarity(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from sage_core.sfm import AnchorFilter, PosedFrame, SparseModel, model_anchors
 from sage_core.sfm.model import widest_angles
 
 CAMERA = Camera(640, 480, 500, 500, 320, 240, k1=-0.08)
-EVERYTHING = AnchorFilter(min_track=1, min_angle_deg=0, max_error_px=1e9)
+EVERYTHING = AnchorFilter(min_track=1, min_angle_deg=0, max_error_px=1e9, max_split=1e9)
 
 
 def made_model(seed, n_frames=5, n_points=60, noise_px=0.5, mapped=None):
@@ -46,7 +46,7 @@ def test_pixel_and_depth_lead_back_to_the_point(seed):
 def test_filter_keeps_exactly_what_it_says(seed, track, angle, error):
     model = made_model(seed)
     everything = model_anchors(model, EVERYTHING)
-    kept = model_anchors(model, AnchorFilter(track, angle, error))
+    kept = model_anchors(model, AnchorFilter(track, angle, error, 1e9))
     for index, all_of in everything.items():
         wanted = (all_of.track >= track) & (all_of.angle_deg >= angle) & (all_of.error_px <= error)
         np.testing.assert_array_equal(all_of.point[wanted], kept[index].point)
