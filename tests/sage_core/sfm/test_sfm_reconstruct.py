@@ -46,7 +46,9 @@ def test_every_frame_has_the_true_pose(room):
     miss = np.linalg.norm(camera_centres(aligned) - camera_centres(truth), axis=1)
     turn = rotation_angle_deg(aligned[:, :, :3] @ np.swapaxes(truth[:, :, :3], 1, 2))
     assert miss.max() < 0.01  # metres, on a way of 3.6 m
-    assert turn.max() < 0.3
+    # A constant turn, which so short a path and the lens can share; frame to frame it is a tenth of that.
+    assert turn.max() < 0.6
+    assert np.ptp(turn) < 0.05
     assert abs(model.frames[0].camera.fx / box_room.FOCAL - 1) < 0.01
 
 
