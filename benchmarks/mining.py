@@ -68,7 +68,11 @@ def mined(case: Case, recipe: str, folder: Path) -> Outcome:
     started = time.perf_counter()
     with sandbox.metered() as usage:
         result = reconstruct(
-            case.clip, case.media, folder / "model", ReconstructConfig(recipe=recipe, max_cpu_s=3000), SEED
+            case.clip,
+            case.media,
+            folder / "model",
+            ReconstructConfig(recipe=recipe, max_cpu_s=3000),
+            SEED,
         )
     judgement = result.judgement
     kept = judgement.verdict.value == "accepted"
@@ -206,8 +210,12 @@ def gate_is_the_same(pairs: Sequence[tuple[Outcome, Outcome]]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, help="folder with videos/, negatives/, images/, rgbd/")
-    options.add_argument("--keep", type=Path, help="folder for models; those in it are not made again")
+    options.add_argument(
+        "--data", type=Path, help="folder with videos/, negatives/, images/, rgbd/"
+    )
+    options.add_argument(
+        "--keep", type=Path, help="folder for models; those in it are not made again"
+    )
     options.add_argument("--clips", nargs="+", help="only these")
     options.add_argument("--frames", type=int, default=12, help="of the procedural room")
     given = options.parse_args(arguments)
@@ -217,7 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cases = [case for case in cases if not given.clips or case.name in given.clips]
         rows, pairs = [], []
         for case in cases:
-            paper, fast = (mined(case, recipe, folder / case.name / recipe) for recipe in ("paper", "fast"))
+            paper, fast = (
+                mined(case, recipe, folder / case.name / recipe) for recipe in ("paper", "fast")
+            )
             reference = load_clip_model(Path(paper.folder)) if paper.folder else None
             rows.append(row(case, "paper", paper, None))
             ratio = paper.total_cpu_s / fast.total_cpu_s
