@@ -61,9 +61,19 @@ _OPEN = GateConfig(
     min_verified_share=0,
 )
 _TELLING = (
-    "registered_share", "points_median", "track_length", "reprojection_px", "triangulation_deg", "focal_ratio",
-    "corner_distortion", "planar_share", "inlier_share", "verified_share", "weakest_link", "largest_jump",
-)  # fmt: skip
+    "registered_share",
+    "points_median",
+    "track_length",
+    "reprojection_px",
+    "triangulation_deg",
+    "focal_ratio",
+    "corner_distortion",
+    "planar_share",
+    "inlier_share",
+    "verified_share",
+    "weakest_link",
+    "largest_jump",
+)
 
 
 @dataclass(frozen=True)

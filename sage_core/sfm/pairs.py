@@ -43,7 +43,7 @@ def loop_pairs(descriptors: Sequence[NDArray[np.uint8]], seed: int) -> list[Pair
     if count <= _LOOP_FRAMES:
         return []
     alike = similarity(descriptors, seed)
-    wanted = np.median(np.diagonal(alike, _ALIKE_FRAMES))
+    wanted = max(float(np.median(np.diagonal(alike, _ALIKE_FRAMES))), 1e-6)
     far = np.abs(np.subtract.outer(np.arange(count), np.arange(count))) >= _LOOP_FRAMES
     for i, j in sequential_pairs(count):
         far[i, j] = far[j, i] = False
