@@ -16,7 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def _trial(
 ) -> Trial:
     record = folder / "trial.json"
     if record.is_file():
-        return Trial(**json.loads(record.read_text()))
+        return _rejudged(Trial(**json.loads(record.read_text())))
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "media").mkdir(parents=True)
     for at, picture in enumerate(pictures):
@@ -130,22 +130,21 @@ def _trial(
     clip = plan("damaged", range(len(pictures)))
     result = reconstruct(clip, folder / "media", folder / "model", ReconstructConfig(gate=_OPEN), 1)
     figures = {name: figure.value for name, figure in result.judgement.figures.items()}
-    judgement = judged(figures, mapped=result.judgement.verdict is Verdict.ACCEPTED)
     off: dict[str, float] = {}
     if result.judgement.verdict is Verdict.ACCEPTED:
         off = _off(load_clip_model(folder / "model"), shown, reference)
     trial = Trial(
-        source,
-        damage,
-        judgement.verdict is Verdict.ACCEPTED,
-        judgement.message,
-        off.get("from paper %"),
-        off.get("from paper deg"),
-        figures,
+        source, damage, False, "", off.get("from paper %"), off.get("from paper deg"), figures
     )
     record.write_text(json.dumps(vars(trial)))
     shutil.rmtree(folder / "media")
-    return trial
+    return _rejudged(trial)
+
+
+def _rejudged(trial: Trial) -> Trial:
+    """Figures are kept, verdicts are not: thresholds may have changed since."""
+    judgement = judged(trial.figures, mapped="points" in trial.figures)
+    return replace(trial, accepted=judgement.verdict is Verdict.ACCEPTED, why=judgement.message)
 
 
 def judged(figures: dict[str, Any], *, mapped: bool) -> Any:

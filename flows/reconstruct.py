@@ -17,6 +17,7 @@ from flows._stage import (
     run_name,
 )
 from sage_core.config import SageConfig
+from sage_core.sfm.backends import recipe_of
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, plan_reconstruct
 from tasks.reconstruct import reconstruct_clip
@@ -39,6 +40,7 @@ def reconstruct(
         items: only these items (ids).
     """
     config = config or SageConfig()
+    recipe_of(config.reconstruct)  # a detector that is not there is refused before any clip
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
         plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))

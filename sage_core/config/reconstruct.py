@@ -22,7 +22,7 @@ class GateConfig(Section):
     min_track_length: float = setting(3.0, "Smallest mean number of frames per point.", ge=2)
     max_reprojection_px: float = setting(0.9, "Largest mean reprojection error in pixels.", gt=0)
     min_triangulation_deg: float = setting(
-        3.0,
+        4.0,
         "Smallest median over the points of the widest angle between two rays, in degrees.",
         ge=0,
     )
