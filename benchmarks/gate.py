@@ -56,6 +56,7 @@ _OPEN = GateConfig(
     max_focal_ratio=1e9,
     min_corner_distortion=-1e9,
     max_corner_distortion=1e9,
+    max_focal_sigma=1e9,
     max_planar_share=1,
     min_inlier_share=0,
     min_verified_share=0,
@@ -67,6 +68,7 @@ _TELLING = (
     "reprojection_px",
     "triangulation_deg",
     "focal_ratio",
+    "focal_sigma",
     "corner_distortion",
     "planar_share",
     "inlier_share",
@@ -149,11 +151,11 @@ def _rejudged(trial: Trial) -> Trial:
 
 def judged(figures: dict[str, Any], *, mapped: bool) -> Any:
     """The verdict of today's gate on stored figures."""
-    pairs = PairFigures(**{name: figures[name] for name in PairFigures.__dataclass_fields__})
+    pairs = PairFigures(**{name: figures.get(name) for name in PairFigures.__dataclass_fields__})
     before = judge_pairs(pairs, GateConfig())
     if before.verdict is not Verdict.ACCEPTED or not mapped:
         return before if not mapped else judge_model(pairs, None, GateConfig())
-    model = ModelFigures(**{name: figures[name] for name in ModelFigures.__dataclass_fields__})
+    model = ModelFigures(**{name: figures.get(name) for name in ModelFigures.__dataclass_fields__})
     return judge_model(pairs, model, GateConfig())
 
 

@@ -32,6 +32,12 @@ class GateConfig(Section):
     max_focal_ratio: float = setting(
         2.2, "Largest focal length as a share of the image's long side.", gt=0
     )
+    max_focal_sigma: float = setting(
+        0.05,
+        "Largest standard deviation of the focal length as a share of itself: above it the frames leave it, "
+        "and with it depth, open.",
+        gt=0,
+    )
     min_corner_distortion: float = setting(
         -0.4,
         "Strongest barrel distortion: shift at the picture's corner as a share of its distance from "

@@ -111,6 +111,7 @@ def measure_model(
         focal_ratio=float(max(ratios, key=lambda ratio: abs(np.log(ratio)))),
         corner_distortion=max(map(_corner_distortion, cameras), key=abs),
         plausible_lens=all(map(_plausible_lens, cameras)),
+        focal_sigma=focal_sigma(model),
         weakest_link=weakest_link([image.image_id for image in along], tracks),
         largest_jump=largest_jump([centres[image.image_id] for image in along]),
         sub_models=len(models),
@@ -120,6 +121,33 @@ def measure_model(
 
 def _share(model: Any, key_names: Sequence[str]) -> float:
     return len({str(image.name) for image in posed_images(model)} & set(key_names)) / len(key_names)
+
+
+def focal_sigma(model: Any) -> float | None:
+    """Standard deviation of the focal length over itself, from the covariance of the bundle adjustment.
+
+    Observations are taken to err by the model's mean reprojection error. A focal length that the frames
+    leave open can settle anywhere with small reprojection errors; that it was open shows here.
+    """
+    import pycolmap
+
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(
+        pycolmap.BundleAdjustmentOptions(), config, model
+    )
+    covariance = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), model, adjuster)
+    if covariance is None:
+        return None
+    error_px = model.compute_mean_reprojection_error()
+    sigmas = []
+    for camera in model.cameras.values():
+        of_lens = covariance.get_other_params_cov(camera.params)
+        if of_lens is not None:
+            sigmas.append(error_px * np.sqrt(max(0.0, float(of_lens[0, 0]))) / camera.focal_length)
+    return float(max(sigmas)) if sigmas else None
 
 
 def weakest_link(along: Sequence[int], tracks: Sequence[Sequence[int]]) -> float | None:

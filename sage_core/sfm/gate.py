@@ -43,6 +43,9 @@ class ModelFigures:
         track_length: mean number of mapped frames a point.
         triangulation_deg: median over the points of the widest angle between two rays.
         focal_ratio: focal length / long side; of several cameras the one farthest from 1.
+        focal_sigma: standard deviation of the focal length over itself, by the covariance of the whole
+            adjustment: how well these frames determine it. Of several cameras the largest; None where
+            the covariance cannot be computed.
         corner_distortion: radial displacement at the picture's corner as a share of its distance from
             the centre, positive outwards; of several cameras the largest. COLMAP bends the lens where
             two halves of a model do not fit.
@@ -66,6 +69,7 @@ class ModelFigures:
     focal_ratio: float
     corner_distortion: float
     plausible_lens: bool
+    focal_sigma: float | None = None
     weakest_link: float | None = None
     largest_jump: float | None = None
     sub_models: int = 1
@@ -133,6 +137,7 @@ def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
         "reprojection_px": Figure(model.reprojection_px, gate.max_reprojection_px, "<="),
         "triangulation_deg": Figure(model.triangulation_deg, gate.min_triangulation_deg, ">="),
         "focal_ratio": _within(model.focal_ratio, gate.min_focal_ratio, gate.max_focal_ratio),
+        "focal_sigma": Figure(model.focal_sigma, gate.max_focal_sigma, "<="),
         "corner_distortion": _within(
             model.corner_distortion, gate.min_corner_distortion, gate.max_corner_distortion
         ),

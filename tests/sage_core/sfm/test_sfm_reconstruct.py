@@ -31,7 +31,9 @@ def test_room_is_accepted(room):
     _, _, result = room
     assert result.judgement.verdict is Verdict.ACCEPTED, result.judgement.message
     assert result.judgement.figures["registered_share"].value == 1.0
+    assert result.judgement.figures["focal_sigma"].value < 0.005
     assert result.recipe == "fast"
+    assert [attempt["recipe"] for attempt in result.attempts] == ["fast"]
 
 
 def test_every_frame_has_the_true_pose(room):
