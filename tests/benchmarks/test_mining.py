@@ -1,8 +1,11 @@
 """The figures of the mining benchmarks on cameras and shares that are known."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks import mining
 from benchmarks.damages import DAMAGES
 from benchmarks.gate import HALVES, _posed, area, wilson
 from benchmarks.mining import common_rotation, difference, trajectory_error
@@ -76,3 +79,24 @@ def test_each_damage_says_what_it_shows(name):
 def test_uniform_frames_hold_both_ends():
     frames = uniform(27, 510)
     assert (frames[0], frames[-1], len(frames)) == (27, 510, 48)
+
+
+def test_mining_at_toy_size(capsys, tmp_path):
+    out = tmp_path / "out.json"
+    mining.main(["--frames", "12", "--json", str(out)])
+    record = json.loads(out.read_text())
+    assert "Mining" in capsys.readouterr().out
+    assert [(row["clip"], row["recipe"]) for row in record["rows"]] == [
+        ("room", "paper"),
+        ("room", "fast"),
+        ("all", "fast"),
+        ("all", "paper"),
+    ]
+    paper, fast, *_ = record["rows"]
+    assert {paper["verdict"], fast["verdict"]} == {"accepted"}
+    for row in (paper, fast):
+        assert row["ATE cm"] < 2
+        assert row["AbsRel anchors"] <= row["AbsRel all"] < 0.1
+        assert row["features s"] > 0
+    assert fast["from paper %"] < 2
+    assert record["CPU_ratio_geometric_mean"] == pytest.approx(fast["ratio"])
