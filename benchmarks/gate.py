@@ -153,8 +153,10 @@ def judged(figures: dict[str, Any], *, mapped: bool) -> Any:
     """The verdict of today's gate on stored figures."""
     pairs = PairFigures(**{name: figures.get(name) for name in PairFigures.__dataclass_fields__})
     before = judge_pairs(pairs, GateConfig())
-    if before.verdict is not Verdict.ACCEPTED or not mapped:
-        return before if not mapped else judge_model(pairs, None, GateConfig())
+    if before.verdict is not Verdict.ACCEPTED:
+        return before
+    if not mapped:
+        return judge_model(pairs, None, GateConfig())
     model = ModelFigures(**{name: figures.get(name) for name in ModelFigures.__dataclass_fields__})
     return judge_model(pairs, model, GateConfig())
 
