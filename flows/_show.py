@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -20,6 +21,9 @@ from flows._progress import STYLE, literal
 from flows._progress import console as progress
 from sage_core.config import SageConfig
 from sage_core.types import REASON_TEXT, Reason, Stage, Verdict
+
+if TYPE_CHECKING:
+    from sage_core.shards.overlap import Overlap
 
 console = Console()
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -144,6 +148,71 @@ def shards_inspect(paths: list[Path], draw: Path | None) -> None:
     from sage_core.shards.inspect import inspect
 
     inspect(paths, draw=draw, console=console)
+
+
+def shards_overlap(paths: list[Path], against: list[Path], *, as_json: bool) -> bool:
+    """Print which frames are in an evaluation set, too; True when there are none."""
+    from sage_core.shards.overlap import find_overlap
+
+    with progress.status("reading") as status:
+        told = {
+            "evaluation": "reading the evaluation sets",
+            "shards": "comparing the shards' frames",
+        }
+        found = find_overlap(
+            paths, against, lambda what, count: status.update(f"{told[what]}: {count}")
+        )
+    if as_json:
+        print(json.dumps([asdict(overlap) for overlap in found], indent=2))
+        return not found
+    if not found:
+        console.print("[green]no frame of these shards is in these evaluation sets[/]")
+        return True
+    console.print(_overlap_table(found))
+    return False
+
+
+def shards_difficulty(paths: list[Path], settings: SageConfig, *, as_json: bool) -> None:
+    """Measure how hard the clips are, store it beside them, and print it, hardest first."""
+    from sage_core.training.difficulty import measure_shards
+
+    with progress.status("loading the base model") as status:
+        found = measure_shards(
+            paths,
+            settings.adapt,
+            settings.run.seed,
+            lambda clip, _: status.update(f"measured {clip}"),
+        )
+    if as_json:
+        print(json.dumps({clip: asdict(one) for clip, one in sorted(found.items())}, indent=2))
+        return
+    table = Table(title=f"difficulty by {settings.adapt.base}", title_justify="left")
+    table.add_column("clip", overflow="fold")
+    for name in ("loss", "covisibility"):
+        table.add_column(name, justify="right", no_wrap=True)
+    measured = [(clip, one) for clip, one in found.items() if one.loss is not None]
+    without = [(clip, one) for clip, one in found.items() if one.loss is None]
+    for clip, one in [*sorted(measured, key=lambda m: (-(m[1].loss or 0.0), m[0])), *without]:
+        table.add_row(literal(clip), *map(_planned, (one.loss, one.covisibility)))
+    console.print(table)
+
+
+def _overlap_table(found: Sequence[Overlap]) -> Table:
+    """A line for each clip and evaluation set, with the pair that is most alike."""
+    groups: dict[tuple[str, str], list[Overlap]] = {}
+    for overlap in found:
+        groups.setdefault((overlap.clip, overlap.source), []).append(overlap)
+    table = Table(title=f"{len(found)} frames are in evaluation sets", title_justify="left")
+    for name in ("clip", "evaluation set", "most alike"):
+        table.add_column(name, overflow="fold")
+    for name in ("frames", "correlation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (clip, source), overlaps in groups.items():
+        most = max(overlaps, key=lambda o: o.correlation)
+        pair = f"frame {most.frame} = {most.picture}{', mirrored' if most.mirrored else ''}"
+        cells = (literal(text) for text in (clip, source, pair))
+        table.add_row(*cells, str(len(overlaps)), f"{most.correlation:.2f}")
+    return table
 
 
 def _why(row: dict[str, Any]) -> str:

@@ -283,6 +283,38 @@ def shards_inspect(
     _teach(lambda: _show.shards_inspect(paths, draw))
 
 
+@shards_app.command("overlap")
+def shards_overlap(
+    paths: Annotated[list[Path], typer.Argument(help="Shard files, or folders of them.")],
+    against: Annotated[
+        list[Path],
+        typer.Option(
+            "--against",
+            help=(
+                "An evaluation set: a folder of images or videos (7-Scenes' layout, too), a video, an image, "
+                "or shards. Repeatable."
+            ),
+        ),
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Find frames that evaluation sets hold, too, also cropped or mirrored. Ends with 1 on any."""
+    if not _teach(lambda: _show.shards_overlap(paths, against, as_json=json_)):
+        raise typer.Exit(MANY_FAILED)
+
+
+@shards_app.command("difficulty")
+def shards_difficulty(
+    paths: Annotated[list[Path], typer.Argument(help="Shard files, or folders of them.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure how hard each clip is for the base model; kept beside the shards for adapt.mixing."""
+    settings = _config(config, set_)
+    _teach(lambda: _show.shards_difficulty(paths, settings, as_json=json_))
+
+
 @app.callback(invoke_without_command=True)
 def _top(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._duplicates import settled
 from flows._stage import (
     Job,
     StageSummary,
@@ -32,6 +33,8 @@ def curate(
 ) -> State[StageSummary]:
     """Judge every fetched video that has no verdict yet, and cut the good ones into clips.
 
+    In the end the clips of the whole workspace are compared, and of those that show the same one is kept.
+
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
@@ -55,4 +58,5 @@ def curate(
             for i in plan.missing
         ]
         summary = run_jobs(Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done)
+        summary = settled(ws, config, run, summary)
     return conclude(ws, summary, config.run.max_failed_share)

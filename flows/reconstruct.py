@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._duplicates import settled_before
 from flows._stage import (
     Job,
     StageSummary,
@@ -43,8 +44,9 @@ def reconstruct(
     recipe_of(config.reconstruct)  # a detector that is not there is refused before any clip
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
-        plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))
         run = flow_run_id()
+        settled_before(ws, config, run)
+        plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))
         jobs = [
             Job(
                 reconstruct_clip,

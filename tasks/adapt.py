@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,8 @@ from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
 from sage_core.sandbox import Limits, call
-from sage_core.training import Launched, MinedClip, TrainSettings, launch, mixed, read_difficulty
+from sage_core.training import Launched, MinedClip, TrainSettings, launch, mixed
+from sage_core.training.difficulties import known_difficulties
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
 from tasks._plan import assembled_clips
 from tasks._unit import Outcome, brief, judge
@@ -48,6 +48,7 @@ class RunInputs:
         parts: the shards' frames files, relative to the workspace, with the clips drawn from.
         hash: over shards, clips, base weights and difficulties.
         origins: what ``adapt.mixing.sources`` tells clips by: video and source, by clip.
+        difficulties: by clip, if ``adapt.mixing`` asks for them.
     """
 
     item: str
@@ -55,6 +56,7 @@ class RunInputs:
     parts: dict[str, list[str]]
     hash: str
     origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    difficulties: dict[str, float | None] | None = None
 
 
 def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
@@ -62,7 +64,7 @@ def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
 
     Raises:
         CheckpointError: the base weights are not there.
-        ConfigError: the file of difficulties is not there.
+        ConfigError: difficulties are asked for that are not there.
     """
     parts: dict[str, list[str]] = {}
     origins: dict[str, tuple[str, str]] = {}
@@ -79,11 +81,23 @@ def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
     query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
     snapshot = ws.catalog.snapshot(list(shards.values()), query).id if shards else ""
     contents = [sha256_of(weights_path(config.adapt.base))]
-    if config.adapt.mixing.difficulty is not None:
-        contents.append(json.dumps(read_difficulty(Path(config.adapt.mixing.difficulty))))
+    known = known_difficulties(_mined(ws, parts, origins), config.adapt, config.run.seed)
+    difficulties = None if known is None else dict(known)
+    if difficulties is not None:
+        contents.append(json.dumps(difficulties))
     inputs = _hash(snapshot, *contents)
     item = "r" + _hash(inputs, config.stage_hash(Stage.ADAPT))
-    return RunInputs(item, snapshot, parts, inputs, origins)
+    return RunInputs(item, snapshot, parts, inputs, origins, difficulties)
+
+
+def _mined(
+    ws: Workspace, parts: dict[str, list[str]], origins: dict[str, tuple[str, str]]
+) -> list[MinedClip]:
+    return [
+        MinedClip(clip, str(ws.store.path(path)), origins.get(clip, ()))
+        for path, members in parts.items()
+        for clip in members
+    ]
 
 
 def absent_held_out(ws: Workspace, config: SageConfig) -> list[str]:
@@ -113,14 +127,10 @@ def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> Trai
     Raises:
         ConfigError: ``adapt.mixing`` does not fit the clips.
     """
-    clips = [
-        MinedClip(clip, str(ws.store.path(path)), inputs.origins.get(clip, ()))
-        for path, members in inputs.parts.items()
-        for clip in members
-    ]
+    clips = _mined(ws, inputs.parts, inputs.origins)
     return TrainSettings(
         adapt=config.adapt,
-        datasets=mixed(clips, config.adapt.mixing),
+        datasets=mixed(clips, config.adapt.mixing, inputs.difficulties),
         out=str(ws.store.path(f"runs/{inputs.item}")),
         seed=config.run.seed,
         inputs=inputs.hash,

@@ -17,6 +17,7 @@ from sage_core.errors import SageError
 from sage_core.mining import (
     CONTACT_FILE,
     CURATION_FILE,
+    FINGERPRINT_FILE,
     THUMBNAILS_FILE,
     check_scores,
     read_curation,
@@ -26,7 +27,12 @@ from sage_core.types import Artifact, Reason, Stage
 from tasks._inputs import Inputs, curate_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge
 
-_NAMES = {CURATION_FILE: "curation", CONTACT_FILE: "contact", THUMBNAILS_FILE: "thumbnails"}
+_NAMES = {
+    CURATION_FILE: "curation",
+    CONTACT_FILE: "contact",
+    THUMBNAILS_FILE: "thumbnails",
+    FINGERPRINT_FILE: "fingerprint",
+}
 
 
 @task(name="curate", task_run_name="curate-{item}", cache_policy=NO_CACHE)

@@ -15,6 +15,7 @@ from sage_core.assembly.covisibility import covisibility
 from sage_core.assembly.pictures import AnchoredFrame, frame_records
 from sage_core.assembly.shard import PART
 from sage_core.config.assemble import AnchorConfig, AssembleConfig
+from sage_core.masks import FOLDER
 from sage_core.sfm.anchors import AnchorFilter, model_anchors
 from sage_core.sfm.model import SparseModel, load_clip_model
 from sage_core.shards import ClipInfo, FrameRecord, ShardWriter
@@ -42,7 +43,8 @@ def assemble_clip(
     judgement = _gate_anchors(len(sparse.frames), kept, settings)
     if judgement.reason is not None:
         return judgement.to_json()
-    records = list(frame_records(plan, Path(media), kept, settings))
+    masks = Path(model) / FOLDER
+    records = list(frame_records(plan, Path(media), kept, masks, settings))
     info = _clip_info(plan, source, sparse, kept, records, settings)
     info = replace(
         info,
@@ -54,7 +56,9 @@ def assemble_clip(
     if judgement.reason is None:
         points = PointCloud(sparse.ids, sparse.xyz.astype(np.float32), sparse.rgb)
         group = settings.row_group_frames
-        with ShardWriter(Path(folder), PART, row_group_frames=group) as writer:
+        with ShardWriter(
+            Path(folder), PART, row_group_frames=group, masks=masks.is_dir()
+        ) as writer:
             writer.add(info, records, points)
     return judgement.to_json()
 

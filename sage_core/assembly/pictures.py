@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from sage_core.config.assemble import AssembleConfig
 from sage_core.errors import SageError
 from sage_core.geometry import Camera, PixelMap
+from sage_core.masks import covered, read_mask, resized
 from sage_core.sfm.anchors import Anchors as SfmAnchors
 from sage_core.sfm.model import PosedFrame
-from sage_core.shards import Anchors, FrameRecord
+from sage_core.shards import Anchors, FrameRecord, encode_mask
 from sage_core.types import Clip, Reason
 from sage_core.video.frames import Frame, read_frames
 
 _SHAPE_TOLERANCE = 0.02
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,12 @@ class AnchoredFrame:
 
 
 def frame_records(
-    clip: Clip, media: Path, frames: Sequence[AnchoredFrame], config: AssembleConfig
+    clip: Clip, media: Path, frames: Sequence[AnchoredFrame], masks: Path, config: AssembleConfig
 ) -> Iterator[FrameRecord]:
     """The rows of a clip's frames, one decoded picture in memory at a time.
+
+    Args:
+        masks: folder of the frames' masks, see :func:`sage_core.masks.read_mask`; it need not be there.
 
     Raises:
         MediaError: the video does not decode to its end.
@@ -43,7 +49,8 @@ def frame_records(
     indices = [frame.posed.frame for frame in frames]
     decoded = read_frames(media, indices, config.long_side_px, clip.crop)
     for frame, picture in zip(frames, decoded, strict=True):
-        yield _record(clip.item, frame, picture, config.jpeg_quality)
+        mask = read_mask(masks, frame.posed.frame)
+        yield _record(clip.item, frame, picture, mask, config.jpeg_quality)
 
 
 def sharpness(image: NDArray[np.uint8]) -> float:
@@ -52,10 +59,16 @@ def sharpness(image: NDArray[np.uint8]) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
-def _record(clip: str, frame: AnchoredFrame, picture: Frame, quality: int) -> FrameRecord:
+def _record(
+    clip: str, frame: AnchoredFrame, picture: Frame, mask: Mask | None, quality: int
+) -> FrameRecord:
     height, width = picture.image.shape[:2]
     camera, pixels = frame.posed.camera, _to_training(frame.posed, (width, height))
     image = _straighten(picture.image, camera.mapped(pixels))
+    anchors = _moved(frame.anchors, pixels)
+    if mask is not None:
+        mask = _straight_mask(mask, camera.mapped(pixels))
+        anchors = anchors.select(~covered(mask, anchors.xy, (width, height)))
     return FrameRecord(
         clip=clip,
         frame=frame.posed.frame,
@@ -67,7 +80,8 @@ def _record(clip: str, frame: AnchoredFrame, picture: Frame, quality: int) -> Fr
         cam_from_world=frame.posed.cam_from_world,
         key=frame.posed.mapped,
         sharpness=sharpness(image),
-        anchors=_moved(frame.anchors, pixels),
+        anchors=anchors,
+        mask=encode_mask(mask) if mask is not None and mask.any() else None,
     )
 
 
@@ -111,6 +125,19 @@ def _straighten(image: NDArray[np.uint8], camera: Camera) -> NDArray[np.uint8]:
     # The widest view without empty pixels may still reach a fraction of a pixel over the edge.
     straight = cv2.remap(image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(straight, np.uint8)
+
+
+def _straight_mask(mask: Mask, camera: Camera) -> Mask:
+    """The mask of a picture of any size of that shape, as the straightened picture's."""
+    whole = resized(mask, (camera.width, camera.height))
+    if not camera.distorted:
+        return whole
+    map_x, map_y = _undistortion(camera)
+    # What reaches beyond the picture is what its border is, as in the picture itself.
+    straight = cv2.remap(
+        whole.astype(np.uint8), map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(straight > 0)
 
 
 def _jpeg(image: NDArray[np.uint8], quality: int) -> bytes:

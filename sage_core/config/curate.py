@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sage_core.config._base import Section, setting
+from sage_core.config._base import Section, setting, subsection
+from sage_core.config.duplicates import DuplicatesConfig
 
 
 class CurateConfig(Section):
     """Which videos, shots and stretches are worth reconstructing, and which frames of them."""
 
-    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(3, "Raised when the stage's code changes what it gives.", ge=1)
 
     min_duration_s: float = setting(10.0, "Shortest video taken, in seconds.", ge=0)
     min_short_side_px: int = setting(
@@ -108,6 +109,8 @@ class CurateConfig(Section):
     max_images: int = setting(
         150, "Larger photo folders are thinned to this many images, evenly by name.", ge=3
     )
+
+    duplicates: DuplicatesConfig = subsection(DuplicatesConfig)
 
     time_limit_s: float = setting(
         1800.0, "Seconds before measuring one video is given up.", gt=0, affects_result=False

@@ -92,8 +92,12 @@ class MixingConfig(Section):
     )
     difficulty: str | None = setting(
         None,
-        "JSON file with a number for each clip, larger for harder ones, as `python -m "
-        "sage_core.training.difficulty` measures it.",
+        "What clips are told apart by: 'loss', the base model's own on samples of them, as `sage shards "
+        "difficulty` measured it (the paper's); 'covisibility', how little their views share; or a JSON file "
+        "with a number for each clip, larger for harder ones. Empty: they are not.",
+    )
+    difficulty_samples: int = setting(
+        4, "Samples of a clip that its difficulty is the mean of.", ge=1, le=1000
     )
     difficulty_weights: tuple[Share, ...] = setting(
         (1.0, 1.0),

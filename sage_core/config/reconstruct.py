@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sage_core.config._base import Section, setting, subsection
+from sage_core.config.masks import MaskConfig
 
 
 class GateConfig(Section):
@@ -112,6 +113,7 @@ class ReconstructConfig(Section):
     )
     gate: GateConfig = subsection(GateConfig)
     register_between: RegisterConfig = subsection(RegisterConfig)
+    masks: MaskConfig = subsection(MaskConfig)
     max_cpu_s: float = setting(
         600,
         "CPU seconds that features, matching and mapping of one clip may take.",

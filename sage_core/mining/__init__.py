@@ -8,6 +8,7 @@ again from the scores that it stored.
 from sage_core.mining._curate import (
     CONTACT_FILE,
     CURATION_FILE,
+    FINGERPRINT_FILE,
     THUMBNAILS_FILE,
     check_scores,
     curate_file,
@@ -24,6 +25,7 @@ from sage_core.mining._shots import Passage, Transition, find_transitions
 __all__ = [
     "CONTACT_FILE",
     "CURATION_FILE",
+    "FINGERPRINT_FILE",
     "THUMBNAILS_FILE",
     "ClipVerdict",
     "Curation",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sage_core.config.curate import CurateConfig
 from sage_core.errors import MediaError
+from sage_core.fingerprints import Fingerprint, Recorder
 from sage_core.mining._decide import ClipVerdict, Curation, decide, decide_header
 from sage_core.mining._measure import duration_s, measure, measured_as
 from sage_core.mining._measures import Measures
@@ -20,6 +22,7 @@ from sage_core.video.frames import open_frames
 CURATION_FILE = "curation.json"
 CONTACT_FILE = "contact.jpg"
 THUMBNAILS_FILE = "thumbnails.zip"
+FINGERPRINT_FILE = "fingerprint.npz"
 FORMAT = 2
 
 
@@ -47,9 +50,9 @@ def curate_file(
     """
     section = CurateConfig.model_validate(config)
     work = _curate_images if kind == "images" else _curate_video
-    curation, header, scores, thumbnails = work(path, section, item)
+    curation, header, scores, pictures = work(path, section, item)
     stored = {"item": item, "kind": kind, "measured": measured_as(), "header": header}
-    return _write(Path(out_dir), {**stored, "scores": scores}, section, curation, thumbnails)
+    return _write(Path(out_dir), {**stored, "scores": scores}, section, curation, pictures)
 
 
 def redecide_file(folder: str | Path, config: CurateConfig, out_dir: str | Path) -> dict[str, Any]:
@@ -64,9 +67,7 @@ def redecide_file(folder: str | Path, config: CurateConfig, out_dir: str | Path)
     source = Path(folder)
     record = json.loads((source / CURATION_FILE).read_text())
     curation = decide_again(record, config)
-    pictures = source / THUMBNAILS_FILE
-    thumbnails = Thumbnails.read(pictures) if pictures.exists() else None
-    return _write(Path(out_dir), record, config, curation, thumbnails)
+    return _write(Path(out_dir), record, config, curation, _Pictures.read(source))
 
 
 def decide_again(record: dict[str, Any], config: CurateConfig) -> Curation:
@@ -125,7 +126,27 @@ def read_curation(data: dict[str, Any]) -> Curation:
     return Curation(_judgement(data["judgement"]), clips, data["shots"])
 
 
-_Worked = tuple[Curation, dict[str, Any] | None, dict[str, Any] | None, Thumbnails | None]
+@dataclass(frozen=True)
+class _Pictures:
+    """What is kept of a source's pictures: some, small, for people, and the hashes of all."""
+
+    thumbnails: Thumbnails
+    fingerprint: Fingerprint
+
+    @classmethod
+    def read(cls, folder: Path) -> _Pictures | None:
+        if not (folder / FINGERPRINT_FILE).exists():
+            return None
+        return cls(
+            Thumbnails.read(folder / THUMBNAILS_FILE), Fingerprint.read(folder / FINGERPRINT_FILE)
+        )
+
+    def write(self, folder: Path) -> None:
+        self.thumbnails.write(folder / THUMBNAILS_FILE)
+        self.fingerprint.write(folder / FINGERPRINT_FILE)
+
+
+_Worked = tuple[Curation, dict[str, Any] | None, dict[str, Any] | None, _Pictures | None]
 
 
 def _curate_video(path: str, config: CurateConfig, item: str) -> _Worked:
@@ -138,15 +159,19 @@ def _curate_video(path: str, config: CurateConfig, item: str) -> _Worked:
     rejected = decide_header(**header, config=config)
     if rejected is not None:
         return Curation(rejected, [], []), header, None, None
-    measures, thumbnails = measure(path)
+    recorder = Recorder()
+    measures, thumbnails = measure(path, recorder)
+    pictures = _Pictures(thumbnails, recorder.fingerprint())
     # Judged from what is stored, so that judging again later gives the very same.
     scores = measures.to_json()
-    return decide(Measures.from_json(scores), config, item), header, scores, thumbnails
+    return decide(Measures.from_json(scores), config, item), header, scores, pictures
 
 
 def _curate_images(path: str, config: CurateConfig, item: str) -> _Worked:
-    measures, thumbnails = measure_photos(path)
-    return decide_photos(measures, config, item), None, measures.to_json(), thumbnails
+    recorder = Recorder(ordered=False)
+    measures, thumbnails = measure_photos(path, recorder)
+    pictures = _Pictures(thumbnails, recorder.fingerprint())
+    return decide_photos(measures, config, item), None, measures.to_json(), pictures
 
 
 def _write(
@@ -154,7 +179,7 @@ def _write(
     stored: dict[str, Any],
     config: CurateConfig,
     curation: Curation,
-    thumbnails: Thumbnails | None,
+    pictures: _Pictures | None,
 ) -> dict[str, Any]:
     """The files of one curation; ``stored`` is what does not depend on thresholds."""
     verdicts = {"config": config.model_dump(mode="json"), **curation_to_json(curation)}
@@ -162,10 +187,10 @@ def _write(
     record = {"format": FORMAT, **verdicts, **scores}
     (folder / CURATION_FILE).write_text(json.dumps(record))
     files = [CURATION_FILE]
-    if thumbnails is not None and len(thumbnails):
-        thumbnails.write(folder / THUMBNAILS_FILE)
-        write_sheet(folder / CONTACT_FILE, curation, thumbnails, _times_s(stored))
-        files += [THUMBNAILS_FILE, CONTACT_FILE]
+    if pictures is not None and len(pictures.thumbnails):
+        pictures.write(folder)
+        write_sheet(folder / CONTACT_FILE, curation, pictures.thumbnails, _times_s(stored))
+        files += [THUMBNAILS_FILE, CONTACT_FILE, FINGERPRINT_FILE]
     return {**curation_to_json(curation), "files": files}
 
 

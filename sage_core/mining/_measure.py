@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_core.fingerprints import Recorder
 from sage_core.mining._blends import BlendScorer
 from sage_core.mining._footage import palette_share, ruled_share, seam_strength
 from sage_core.mining._measures import FrameSeries, Look, Measures, step_series
@@ -17,7 +18,7 @@ from sage_core.mining._thumbnails import Thumbnails
 from sage_core.mining._tracks import ChainTracker
 from sage_core.video.frames import Frame, FrameInfo, open_frames
 
-VERSION = 2
+VERSION = 3
 """Raised when the same file would get other scores: stored ones are not judged again then."""
 LONG_SIDE = 320
 STEP_S = 0.2
@@ -29,18 +30,18 @@ _BAR_LUMA = 24
 Grey = NDArray[np.uint8]
 
 
-def measure(path: str | Path) -> tuple[Measures, Thumbnails]:
+def measure(path: str | Path, recorder: Recorder | None = None) -> tuple[Measures, Thumbnails]:
     """Decode a video once, at 320 px and at most 30 frames a second, and score it.
 
-    Shots, blur, light and stillness come from every measured frame; motion, parallax, letterbox and
-    overlays from a frame every 0.2 s.
+    Shots, blur, light and stillness come from every measured frame; motion, parallax, letterbox,
+    overlays, and what the ``recorder`` of its fingerprint is given, from a frame every 0.2 s.
 
     Raises:
         MediaError: the decoder gave up, or the file ends early.
     """
     reader = open_frames(path, LONG_SIDE)
     stride = max(1, round(reader.info.fps / _MEASURED_FPS))
-    scores = _Scores()
+    scores = _Scores(recorder)
     for frame in reader.read(range(0, len(reader.info), stride)):
         scores.add(frame)
     return scores.measures(reader.info), scores.thumbnails
@@ -59,8 +60,9 @@ def duration_s(info: FrameInfo) -> float:
 
 
 class _Scores:
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None) -> None:
         self.thumbnails = Thumbnails()
+        self._recorder = recorder
         self._content = _content_scorer()
         self._blends = BlendScorer()
         self._rows: list[tuple[float, ...]] = []
@@ -86,6 +88,9 @@ class _Scores:
         self._tracker.step(grey)
         self._at.append(len(self._rows) - 1)
         self._recent.append(grey)
+        bars = _bars(grey)
+        if self._recorder is not None:
+            self._recorder.add(frame.time_s, grey, bars)
         overlay, seam = self._fixed_now()
         self._looks.append(
             Look(
@@ -94,7 +99,7 @@ class _Scores:
                 ruled=ruled_share(grey),
                 overlay=overlay,
                 seam=seam,
-                bars=_bars(grey),
+                bars=bars,
             )
         )
         self.thumbnails.add(frame)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from sage_core.config.curate import CurateConfig
+from sage_core.fingerprints import Recorder
 from sage_core.mining._decide import ClipVerdict, Curation
 from sage_core.mining._measure import LONG_SIDE, light
 from sage_core.mining._thumbnails import Thumbnails
@@ -37,8 +38,10 @@ class PhotoMeasures:
         return cls(**data)
 
 
-def measure_photos(folder: str | Path) -> tuple[PhotoMeasures, Thumbnails]:
-    """Read every image once.
+def measure_photos(
+    folder: str | Path, recorder: Recorder | None = None
+) -> tuple[PhotoMeasures, Thumbnails]:
+    """Read every image once; the ``recorder`` of the folder's fingerprint is given each.
 
     Raises:
         MediaError: no images, or one that cannot be decoded.
@@ -50,9 +53,10 @@ def measure_photos(folder: str | Path) -> tuple[PhotoMeasures, Thumbnails]:
         size = scaled_size(width, height, LONG_SIDE)
         small = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
         thumbnails.add(type(frame)(frame.index, frame.time_s, small))
-        _, _, sharpness, clipped = light(
-            np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-        )
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        if recorder is not None:
+            recorder.add(frame.time_s, grey)
+        _, _, sharpness, clipped = light(grey)
         measures.width.append(width)
         measures.height.append(height)
         measures.sharpness.append(round(sharpness, 2))

@@ -13,15 +13,24 @@ import numpy as np
 
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.errors import SageError
+from sage_core.masks import FOLDER, write_masks
 from sage_core.sfm.attempt import Attempt, CpuClock, Task, attempt
 from sage_core.sfm.backends import recipe_of
 from sage_core.sfm.features import CameraGroup
+from sage_core.sfm.masking import (
+    judged,
+    masked_observations,
+    masks_after,
+    masks_before,
+    merged,
+    unmasked,
+)
 from sage_core.sfm.model import SparseModel, frame_name, read_model, write_model
 from sage_core.sfm.output import coverage, keep_images, write_frames, write_gate
 from sage_core.sfm.photos import camera_groups
 from sage_core.sfm.recipes import Recipe
 from sage_core.sfm.register import Registration, register_between
-from sage_core.types import Clip, Judgement
+from sage_core.types import Clip, Judgement, Verdict
 from sage_core.video.frames import read_frames
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
@@ -44,6 +53,8 @@ def reconstruct(
         Clip.from_json(clip), Path(media), Path(out), ReconstructConfig(**config), seed
     )
     recipe = recipe_of(task.config)
+    with task.clock.of("masks"):
+        task = replace(task, masks=masks_before(task))
     attempts = _attempts(task, recipe)
     best = max(attempts, key=lambda one: (one.accepted, one.registered_share))
     judgement = best.judgement
@@ -94,18 +105,54 @@ def _finish(
     provenance: dict[str, str],
 ) -> Judgement:
     """Pose the frames in between and write everything; adds their figures to the verdict."""
-    mapped = _as_sparse_model(best.model, task)
-    between = _register(task, mapped, best.tried)
-    posed = [*mapped.frames, *(r.posed for r in between if r.posed is not None)]
-    model = replace(mapped, frames=sorted(posed, key=lambda frame: frame.frame))
+    model, between = _posed(task, best)
+    with task.clock.of("masks"):
+        moving = masks_after(task, model)
+        task = replace(task, masks=merged(task.masks, moving))
+        masked = masked_observations(model, task.masks)
+    if moving and masked > task.config.masks.remap_share:
+        best, model, between = _mapped_anew(task, best, model, between)
+    model = unmasked(model, task.masks)
     figures = {**best.judgement.figures, **coverage(task.clip, model, between)}
-    judgement = replace(best.judgement, figures=figures)
+    judgement = judged(replace(best.judgement, figures=figures), model, task)
+    if judgement.verdict is not Verdict.ACCEPTED:
+        return judgement
     with task.clock.of("writing"):
         write_model(model, out / "sparse" / "0")
         write_frames(task.clip, model, between, out / "frames.parquet")
         write_gate(task, best, attempts, judgement, provenance, out / "gate.json")
         keep_images(task.images, model)
+        if task.masks:
+            posed = {frame.frame for frame in model.frames}
+            write_masks(out / FOLDER, {f: mask for f, mask in task.masks.items() if f in posed})
     return judgement
+
+
+_Posed = tuple[SparseModel, list[Registration]]
+
+
+def _posed(task: Task, best: Attempt) -> _Posed:
+    """The model with every frame that got a pose, and how those in between got theirs."""
+    mapped = _as_sparse_model(best.model, task)
+    between = _register(task, mapped, best.tried)
+    posed = [*mapped.frames, *(r.posed for r in between if r.posed is not None)]
+    return replace(mapped, frames=sorted(posed, key=lambda frame: frame.frame)), between
+
+
+def _mapped_anew(
+    task: Task, best: Attempt, model: SparseModel, between: list[Registration]
+) -> tuple[Attempt, SparseModel, list[Registration]]:
+    """The same recipe without features under the masks, where that passes the gate with as many frames."""
+    work = task.work / "unmasked"
+    work.mkdir()
+    task = replace(task, work=work)
+    try:
+        again = attempt(task, best.recipe)
+    except SageError:  # out of CPU time; the first map stands
+        return best, model, between
+    if not again.accepted or again.registered_share < best.registered_share:
+        return best, model, between
+    return again, *_posed(task, again)
 
 
 def _as_sparse_model(colmap: Any, task: Task) -> SparseModel:
@@ -124,6 +171,7 @@ def _register(task: Task, mapped: SparseModel, tried: Sequence[int]) -> list[Reg
     have = {frame.frame for frame in mapped.frames}
     missing = sorted({*task.clip.pose_frames, *task.clip.key_frames} - have)
     with task.clock.of("registering"):
+        settings = task.config.register_between
         return register_between(
-            mapped, task.images, missing, tried, task.config.register_between, task.seed
+            mapped, task.images, missing, tried, settings, task.seed, task.masks
         )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.errors import SandboxError
+from sage_core.masks import resized
 from sage_core.sfm import features, figures, mapping, matching
 from sage_core.sfm.features import CameraGroup, Workbench
 from sage_core.sfm.gate import PairFigures, judge_model, judge_pairs, judge_unfinished
@@ -37,7 +42,10 @@ class CpuClock:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be reconstructed, and where. ``images`` holds the frames, ``work`` may be filled."""
+    """What is to be reconstructed, and where. ``images`` holds the frames, ``work`` may be filled.
+
+    ``masks``: bool [h, w] by source frame, of any size, on what gets no features.
+    """
 
     clip: Clip
     cameras: list[CameraGroup]
@@ -46,6 +54,7 @@ class Task:
     config: ReconstructConfig
     seed: int
     clock: CpuClock
+    masks: Mapping[int, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def attempt(task: Task, recipe: Recipe) -> Attempt:
     """
     folder = task.work / recipe.name
     folder.mkdir(parents=True)
-    bench = Workbench(task.images, folder, recipe, task.seed)
+    bench = Workbench(task.images, folder, recipe, task.seed, _colmap_masks(task, folder / "masks"))
     keys = sorted(task.clip.key_frames)
     pairs = _match_keys(task, bench)
     judgement = judge_pairs(pairs, task.config.gate)
@@ -100,6 +109,19 @@ def attempt(task: Task, recipe: Recipe) -> Attempt:
             raise
         return Attempt(recipe, unfinished, None, keys)
     return _judged(task, recipe, pairs, models, tried)
+
+
+def _colmap_masks(task: Task, folder: Path) -> Path | None:
+    """COLMAP's masks at the images' size: 0 on what gets no features."""
+    if not task.masks:
+        return None
+    folder.mkdir()
+    for frame, mask in task.masks.items():
+        name = frame_name(frame)
+        image = np.asarray(cv2.imread(str(task.images / name), cv2.IMREAD_GRAYSCALE))
+        free = ~resized(mask, (image.shape[1], image.shape[0]))
+        cv2.imwrite(str(folder / f"{name}.png"), free.astype(np.uint8) * 255)
+    return folder
 
 
 def _match_keys(task: Task, bench: Workbench) -> PairFigures:

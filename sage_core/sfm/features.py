@@ -30,16 +30,29 @@ class CameraGroup:
 
 @dataclass(frozen=True)
 class Workbench:
-    """Where one attempt works: images in, database and sub-models in ``folder``."""
+    """Where one attempt works: images in, database and sub-models in ``folder``.
+
+    ``masks``: folder of COLMAP's masks (``frame_000000.jpg.png``, 0 on what gets no features), or None.
+    """
 
     images: Path
     folder: Path
     recipe: Recipe
     seed: int
+    masks: Path | None = None
 
     @property
     def database(self) -> Path:
         return self.folder / "database.db"
+
+
+def _reader(bench: Workbench) -> Any:
+    import pycolmap
+
+    reader = pycolmap.ImageReaderOptions()
+    if bench.masks is not None:
+        reader.mask_path = bench.masks
+    return reader
 
 
 def extract(bench: Workbench, groups: Sequence[CameraGroup]) -> None:
@@ -48,7 +61,7 @@ def extract(bench: Workbench, groups: Sequence[CameraGroup]) -> None:
 
     pycolmap.Database.open(bench.database).close()  # importing images wants it to exist
     for group in groups:
-        reader = pycolmap.ImageReaderOptions()
+        reader = _reader(bench)
         reader.camera_model = "SIMPLE_RADIAL"
         reader.camera_params = group.prior
         _extract(bench, group.names, reader)
@@ -56,9 +69,7 @@ def extract(bench: Workbench, groups: Sequence[CameraGroup]) -> None:
 
 def extract_more(bench: Workbench, names: Sequence[str]) -> None:
     """Features of further frames of a clip, by the camera that its key frames already have."""
-    import pycolmap
-
-    reader = pycolmap.ImageReaderOptions()
+    reader = _reader(bench)
     reader.existing_camera_id = 1
     _extract(bench, names, reader)
 
@@ -99,8 +110,20 @@ def _write_sift(bench: Workbench, names: Sequence[str]) -> None:
             image_id = database.read_image_with_name(name).image_id
             grey = cv2.imread(str(bench.images / name), cv2.IMREAD_GRAYSCALE)
             key_points, descriptors = _sift(sift, np.asarray(grey, np.uint8), bench.recipe.scale)
+            free = _unmasked(bench, name, key_points)
+            key_points, descriptors = key_points[free], descriptors[free]
             database.write_keypoints(image_id, key_points)
             database.write_descriptors(image_id, pycolmap.FeatureDescriptors(kind, descriptors))
+
+
+def _unmasked(bench: Workbench, name: str, key_points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which key points [N, 4] lie where the image's mask, if it has one, is not 0."""
+    path = None if bench.masks is None else bench.masks / f"{name}.png"
+    if path is None or not path.is_file():
+        return np.ones(len(key_points), bool)
+    mask = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    at = np.clip(key_points[:, :2].astype(int), 0, np.array(mask.shape[::-1]) - 1)
+    return np.asarray(mask[at[:, 1], at[:, 0]] > 0)
 
 
 def _sift(

@@ -7,7 +7,7 @@ to ten times cheaper than mapping those frames, with positions as good within a 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sage_core.config.reconstruct import RegisterConfig
 from sage_core.geometry import Camera, transform
+from sage_core.masks import covered
 from sage_core.sfm.model import PosedFrame, SparseModel, colmap_camera, frame_name
 
 Array = NDArray[np.float64]
@@ -54,6 +55,7 @@ def register_between(
     tried: Sequence[int],
     config: RegisterConfig,
     seed: int,
+    masks: Mapping[int, NDArray[np.bool_]] | None = None,
 ) -> list[Registration]:
     """Pose those of ``frames`` whose neighbours among the ``tried`` frames were both mapped.
 
@@ -63,6 +65,7 @@ def register_between(
         frames: source indices without a pose yet, sorted.
         tried: source indices of all frames given to COLMAP, mapped or not, sorted. A frame that COLMAP
             could not map ends a bracket: tracking across it reaches too far.
+        masks: bool [h, w] by source frame, on what no track may end on.
     """
     mapped = {frame.frame: frame for frame in model.frames}
 
@@ -76,7 +79,16 @@ def register_between(
     for (left, right), group in groupby(frames, lambda frame: _bracket(frame, tried)):
         if left in mapped and right in mapped:
             registrations += [
-                _register(model, images, frame, key(left), key(right), config, seed)
+                _register(
+                    model,
+                    images,
+                    frame,
+                    key(left),
+                    key(right),
+                    config,
+                    seed,
+                    (masks or {}).get(frame),
+                )
                 for frame in group
             ]
         else:
@@ -99,12 +111,16 @@ def _register(
     right: _Key,
     config: RegisterConfig,
     seed: int,
+    mask: NDArray[np.bool_] | None,
 ) -> Registration:
     grey = _grey(images, frame)
     guess = interpolated(left.posed, right.posed, frame)
     tracks = [_track(model, key, grey, guess, config) for key in (left, right)]
     xy, point = merged_tracks(tracks, config.agreement_px)
     camera = left.posed.camera
+    if mask is not None:
+        free = ~covered(mask, xy, (camera.width, camera.height))
+        xy, point = xy[free], point[free]
     pose = _absolute_pose(xy, model.xyz[point], camera, config, seed)
     if pose is None:
         return Registration(frame, 0, np.nan, None)

@@ -40,7 +40,8 @@ def reconstruct(
     """Reconstruct a clip: COLMAP on its key frames, the quality gate, a pose for every pose frame.
 
     Accepted clips leave in ``out``: ``sparse/0`` (COLMAP's binary format, every posed frame in it, images
-    ``frame_%06d.jpg`` by source index), ``images/`` at SfM resolution, ``frames.parquet``, ``gate.json``.
+    ``frame_%06d.jpg`` by source index), ``images/`` at SfM resolution, ``frames.parquet``, ``gate.json``,
+    and ``masks/`` where ``config.masks`` asks for them.
     Given equal clip, media, settings and seed these are the same bytes.
 
     Args:

@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from sage_core.splatting._backward_kernels import composite_backward
+from sage_core.splatting._binning_kernels import bin_tiles, sort_tiles
+from sage_core.splatting._composite_kernels import composite
 from sage_core.splatting._constants import RasterConstants
 from sage_core.splatting._numba import share_threads
 from sage_core.splatting._projection import pinhole, ray_bounds
-from sage_core.splatting._projection_kernels import project, project_backward
-from sage_core.splatting._tile_kernels import bin_tiles, composite, composite_backward, sort_tiles
+from sage_core.splatting._projection_backward_kernels import project_backward
+from sage_core.splatting._projection_kernels import DEPTH, project
 
 _ALPHA_FLOOR = 1e-10
 
@@ -48,10 +51,11 @@ class _Drawing:
 
     pinholes: Any
     splats: Any
-    boxes: Any
     first: Any
     starts: Any
     members: Any
+    rows: Any
+    reached: Any
     size: tuple[int, int]
     limits: Any
     remaining: Any
@@ -75,20 +79,20 @@ class _Splatting(Function):
         constants: RasterConstants,
     ) -> tuple[Tensor, ...]:
         share_threads()
-        tensors = (means, scales, quats, opacities, colours, cam_from_world)
-        *gaussians, colour, cameras = map(_numpy, tensors)
-        pinholes = _numpy(_pinholes(intrinsics, size))
+        gaussians = map(_numpy, (means, scales, quats, opacities[:, None]))
+        poses, pinholes = _poses(cam_from_world), _numpy(_pinholes(intrinsics, size))
         seen = (constants.near, constants.far, constants.eps2d, constants.alpha_min)
-        splats, boxes = project(*gaussians, cameras, pinholes, size, np.array(seen, cameras.dtype))
-        first, starts, members = bin_tiles(boxes, size)
-        sort_tiles(splats.view(f"i{splats.itemsize}"), starts, members)
+        splats, boxes = project(*gaussians, poses, pinholes, size, np.array(seen, poses.dtype))
+        depth_bits = splats.view(f"i{splats.itemsize}")[..., DEPTH]
+        first, starts, keys, members, rows, touched = bin_tiles(boxes, depth_bits, size)
+        sort_tiles(starts, keys, members, rows, touched)
         limits = np.array((constants.alpha_cap, constants.transmittance_min), splats.dtype)
-        drawn, depth, remaining, last = composite(
-            splats, colour, boxes, starts, members, size, limits
+        drawn, depth, remaining, last, reached = composite(
+            splats, _numpy(colours), starts, members, touched, size, limits
         )
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(means, scales, quats, colours, cam_from_world)
         ctx.drawing = _Drawing(
-            pinholes, splats, boxes, first, starts, members, size, limits, remaining, last
+            pinholes, splats, first, starts, members, rows, reached, size, limits, remaining, last
         )
         return tuple(map(torch.from_numpy, (drawn, depth, remaining.copy())))
 
@@ -98,19 +102,20 @@ class _Splatting(Function):
         ctx: Any, g_drawn: Tensor, g_depth: Tensor, g_remaining: Tensor
     ) -> tuple[Tensor | None, ...]:
         share_threads()
-        means, scales, quats, _, colours, cameras = map(_numpy, ctx.saved_tensors)
+        *gaussians, colours, _ = map(_numpy, ctx.saved_tensors)
+        poses = _poses(ctx.saved_tensors[-1])
         d: _Drawing = ctx.drawing
         parts = composite_backward(
-            *(d.splats, colours, d.boxes, d.first, d.starts, d.members, d.size, d.limits),
+            *(d.splats, colours, d.starts, d.members, d.rows, d.reached, d.size, d.limits),
             *(d.remaining, d.last),
             *map(_numpy, (g_drawn, g_depth, g_remaining)),
         )
-        *gaussians, camera = project_backward(
-            means, scales, quats, cameras, d.pinholes, d.splats, d.first, parts
+        *gradients, camera = project_backward(
+            *gaussians, poses, d.pinholes, d.splats, d.first, parts
         )
         pose, pinhole = np.split(camera, (12,), axis=1)
         return (
-            *map(torch.from_numpy, gaussians),
+            *map(torch.from_numpy, gradients),
             torch.from_numpy(pose).view(-1, 3, 4),
             _intrinsics_grad(torch.from_numpy(pinhole)),
             None,
@@ -120,6 +125,10 @@ class _Splatting(Function):
 
 def _numpy(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
+
+
+def _poses(cam_from_world: Tensor) -> Any:
+    return _numpy(cam_from_world.reshape(-1, 12))
 
 
 def _pinholes(intrinsics: Tensor, size: tuple[int, int]) -> Tensor:

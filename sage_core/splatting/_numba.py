@@ -1,4 +1,8 @@
-"""How this package's kernels are compiled."""
+"""How this package's kernels are compiled.
+
+Numba's cache knows a kernel's own file only. Who changes what kernels call from another file (the lanes, the
+tiles, a constant) has to delete ``__pycache__`` to see it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ _OPTIONS: dict[str, Any] = {
 }
 
 kernel = numba.njit(**_OPTIONS)
+# Pasted into its callers: a call that stays one counts references to its arrays, atomically.
+inlined = numba.njit(inline="always", **_OPTIONS)
 parallel_kernel = numba.njit(parallel=True, **_OPTIONS)
 
 

@@ -1,10 +1,7 @@
-"""Numba kernels: Gaussians in space to splats on images, and the gradients' way back.
+"""Numba kernels: Gaussians in space to splats on images, eight at a time.
 
 The formulas are those of :mod:`sage_core.splatting._projection`, which autograd differentiates in the
-tests. Gaussians are worked on in blocks of fixed size, so that no sum depends on the threads.
-
-Arithmetic stays in the tensors' own precision: ``x + x`` and not ``2 * x``, since numba takes a whole
-number times a float32 to float64.
+tests. A Gaussian is a lane: vectors and matrices are tuples of lanes, a camera's are tuples of numbers.
 """
 
 from __future__ import annotations
@@ -15,22 +12,22 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from sage_core.splatting._lane_access import column, put, select, some, whole
+from sage_core.splatting._lanes import LANES
 from sage_core.splatting._numba import kernel, parallel_kernel
 
 BLOCK = 1024
+"""Gaussians that are one thread's work, a multiple of the lanes: so that no sum depends on the threads."""
 
 SPLAT = 8
 X, Y, XX, XY, YY, OPACITY, DEPTH, REACH = range(SPLAT)
 """Columns of a splat: centre (px), inverse covariance (px^-2), opacity, z, and the exponent at which it
-is too faint to be drawn. A splat's gradient has the first seven, then the colours'."""
-COLOUR = 7
+is too faint to be drawn. A splat's gradient has the same, the last unused, then the colours'."""
+COLOUR = SPLAT
 
 PINHOLE = 8
 FX, FY, CX, CY, LEFT, RIGHT, TOP, BOTTOM = range(PINHOLE)
 """Columns of a pinhole: focal lengths and centre (px), and the bounds of x/z and y/z in the Jacobian."""
-
-CAMERA = 16
-"""A camera's gradient: [R | t] row by row (12), fx, fy, cx, cy."""
 
 
 @parallel_kernel  # type: ignore[untyped-decorator]
@@ -39,7 +36,7 @@ def project(
     scales: Any,
     quats: Any,
     opacities: Any,
-    cameras: Any,
+    poses: Any,
     pinholes: Any,
     size: tuple[int, int],
     limits: Any,
@@ -50,34 +47,38 @@ def project(
     one past the last row. It is empty for what is not seen: outside, too faint, or not finite.
 
     Args:
-        cameras: [C, 3, 4] ``cam_from_world``.
+        opacities: [N, 1].
+        poses: [C, 12] ``cam_from_world``, row by row.
         pinholes: [C, 8], see above.
         size: width and height of the images.
         limits: near, far, what is added to the covariance (px^2), smallest alpha that is drawn.
     """
     count = means.shape[0]
-    splats = np.empty((cameras.shape[0], count, SPLAT), means.dtype)
-    boxes = np.zeros((cameras.shape[0], count, 4), np.int32)
+    splats = np.empty((poses.shape[0], count, SPLAT), means.dtype)
+    boxes = np.zeros((poses.shape[0], count, 4), np.int32)
     for block in prange((count + BLOCK - 1) // BLOCK):
-        axes = np.empty((3, 3), means.dtype)
-        for i in range(block * BLOCK, min(block * BLOCK + BLOCK, count)):
-            reach = math.log(opacities[i] / limits[3])
-            if not reach > 0:
+        for start in range(block * BLOCK, min(block * BLOCK + BLOCK, count), LANES):
+            opacity = column(opacities, start, count, 0)
+            reach = math.log(opacity / limits[3])
+            if not some(reach > 0):
                 continue
-            _axes(quats[i], scales[i], axes)
-            for camera in range(cameras.shape[0]):
-                splat = splats[camera, i]
-                splat[OPACITY], splat[REACH] = opacities[i], reach
-                _splat(
-                    means[i],
+            mean, axes = (
+                vector(means, start),
+                axes_of(vector(scales, start), unit(quaternion(quats, start))[0]),
+            )
+            for camera in range(poses.shape[0]):
+                splat, box, seen = _splat(
+                    mean,
                     axes,
-                    cameras[camera],
-                    pinholes[camera],
+                    reach,
+                    numbers12(poses, camera),
+                    numbers8(pinholes, camera),
                     size,
                     limits,
-                    splat,
-                    boxes[camera, i],
                 )
+                if some(seen):
+                    _put_splat(splats[camera], start, splat, opacity, reach)
+                    _put_box(boxes[camera], start, box, seen)
     return splats, boxes
 
 
@@ -85,282 +86,166 @@ def project(
 def _splat(
     mean: Any,
     axes: Any,
-    camera: Any,
+    reach: Any,
+    pose: Any,
     pinhole: Any,
     size: tuple[int, int],
     limits: Any,
-    splat: Any,
-    box: Any,
-) -> None:
-    """Fill in one splat and its box, which stays empty if it is not seen."""
-    x, y, z = _place(camera, mean)
-    if not (z > limits[0] and z < limits[1]):
-        return
-    a, b = _image_axes(camera, pinhole, axes, x / z, y / z, z)
-    xx, xy, yy = _dot(a, a) + limits[2], _dot(a, b), _dot(b, b) + limits[2]
+) -> tuple[Any, Any, Any]:
+    """Centre, inverse covariance and z; the box as numbers with a point; and whether there is one."""
+    x, y, z = place(pose, mean)
+    a, b = image_axes(pose, pinhole, axes, x / z, y / z, z)
+    xx, xy, yy = dot(a, a) + limits[2], dot(a, b), dot(b, b) + limits[2]
     determinant = xx * yy - xy * xy
-    u = pinhole[FX] * x / z + pinhole[CX]
-    v = pinhole[FY] * y / z + pinhole[CY]
-    if not (determinant > 0 and math.isfinite(determinant) and math.isfinite(u + v)):
-        return
-    splat[X], splat[Y], splat[DEPTH] = u, v, z
-    splat[XX], splat[XY], splat[YY] = yy / determinant, -xy / determinant, xx / determinant
-    reach = splat[REACH] + splat[REACH]
-    box[0], box[1] = _interval(u, math.sqrt(reach * xx), size[0])
-    box[2], box[3] = _interval(v, math.sqrt(reach * yy), size[1])
+    u, v = pinhole[FX] * x / z + pinhole[CX], pinhole[FY] * y / z + pinhole[CY]
+    seen = (reach > 0) & (z > limits[0]) & (z < limits[1])
+    seen = seen & (determinant > 0) & (determinant < math.inf)
+    seen = seen & (u + v > -math.inf) & (u + v < math.inf)
+    left, right = _interval(u, math.sqrt((reach + reach) * xx), size[0])
+    top, bottom = _interval(v, math.sqrt((reach + reach) * yy), size[1])
+    splat = (u, v, yy / determinant, -xy / determinant, xx / determinant, z)
+    return splat, (left, right, top, bottom), seen
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _interval(centre: Any, extent: Any, size: int) -> tuple[int, int]:
+def _put_splat(splats: Any, start: int, splat: Any, opacity: Any, reach: Any) -> None:
+    count = splats.shape[0]
+    put(splats, start, count, X, splat[0])
+    put(splats, start, count, Y, splat[1])
+    put(splats, start, count, XX, splat[2])
+    put(splats, start, count, XY, splat[3])
+    put(splats, start, count, YY, splat[4])
+    put(splats, start, count, OPACITY, opacity)
+    put(splats, start, count, DEPTH, splat[5])
+    put(splats, start, count, REACH, reach)
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _put_box(boxes: Any, start: int, box: Any, seen: Any) -> None:
+    count = boxes.shape[0]
+    put(boxes, start, count, 0, whole(select(seen, box[0], 0)))
+    put(boxes, start, count, 1, whole(select(seen, box[1], 0)))
+    put(boxes, start, count, 2, whole(select(seen, box[2], 0)))
+    put(boxes, start, count, 3, whole(select(seen, box[3], 0)))
+
+
+@kernel  # type: ignore[untyped-decorator]
+def _interval(centre: Any, extent: Any, size: int) -> tuple[Any, Any]:
     """First and one past the last pixel with its centre (+0.5) within ``extent``, cut to the image."""
-    low = math.ceil(max(centre - extent - 0.5, 0.0))
-    high = math.floor(min(centre + extent - 0.5, size - 1.0))
-    return int(min(low, size)), int(max(high + 1, 0))
+    low = math.ceil(max(centre - extent - 0.5, 0))
+    high = math.floor(min(centre + extent - 0.5, size - 1))
+    return min(low, size), max(high + 1, 0)
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _place(camera: Any, mean: Any) -> tuple[Any, Any, Any]:
-    """The centre in the camera."""
+def vector(table: Any, start: int) -> tuple[Any, Any, Any]:
+    """Rows of a table [N, 3]."""
+    count = table.shape[0]
     return (
-        camera[0, 0] * mean[0] + camera[0, 1] * mean[1] + camera[0, 2] * mean[2] + camera[0, 3],
-        camera[1, 0] * mean[0] + camera[1, 1] * mean[1] + camera[1, 2] * mean[2] + camera[1, 3],
-        camera[2, 0] * mean[0] + camera[2, 1] * mean[1] + camera[2, 2] * mean[2] + camera[2, 3],
+        column(table, start, count, 0),
+        column(table, start, count, 1),
+        column(table, start, count, 2),
     )
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _image_axes(
-    camera: Any, pinhole: Any, axes: Any, ray_x: Any, ray_y: Any, z: Any
+def quaternion(table: Any, start: int) -> tuple[Any, Any, Any, Any]:
+    """Rows of a table [N, 4]."""
+    count = table.shape[0]
+    return (
+        column(table, start, count, 0),
+        column(table, start, count, 1),
+        column(table, start, count, 2),
+        column(table, start, count, 3),
+    )
+
+
+@kernel  # type: ignore[untyped-decorator]
+def numbers8(table: Any, row: int) -> Any:
+    """A row of eight numbers: a pinhole."""
+    t = table[row]
+    return t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
+
+
+@kernel  # type: ignore[untyped-decorator]
+def numbers12(table: Any, row: int) -> Any:
+    """A row of twelve numbers: a pose, as three rows of four."""
+    t = table[row]
+    return (t[0], t[1], t[2], t[3]), (t[4], t[5], t[6], t[7]), (t[8], t[9], t[10], t[11])
+
+
+@kernel  # type: ignore[untyped-decorator]
+def place(pose: Any, mean: Any) -> tuple[Any, Any, Any]:
+    """The centre in the camera."""
+    return (
+        dot(pose[0], mean) + pose[0][3],
+        dot(pose[1], mean) + pose[1][3],
+        dot(pose[2], mean) + pose[2][3],
+    )
+
+
+@kernel  # type: ignore[untyped-decorator]
+def image_axes(
+    pose: Any, pinhole: Any, axes: Any, ray_x: Any, ray_y: Any, z: Any
 ) -> tuple[Any, Any]:
     """Rows of J · R · Q · S [2, 3]: how far a step along each of the Gaussian's axes moves on the image."""
     ray_x = min(max(ray_x, pinhole[LEFT]), pinhole[RIGHT])
     ray_y = min(max(ray_y, pinhole[TOP]), pinhole[BOTTOM])
-    far = _turned(camera[2], axes)
+    far = turned(pose[2], axes)
     along_x, along_y = pinhole[FX] / z, pinhole[FY] / z
     return (
-        _sum(along_x, _turned(camera[0], axes), -along_x * ray_x, far),
-        _sum(along_y, _turned(camera[1], axes), -along_y * ray_y, far),
+        plus(along_x, turned(pose[0], axes), -along_x * ray_x, far),
+        plus(along_y, turned(pose[1], axes), -along_y * ray_y, far),
     )
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _turned(row: Any, axes: Any) -> tuple[Any, Any, Any]:
+def turned(row: Any, axes: Any) -> tuple[Any, Any, Any]:
     """A row of a rotation times the axes."""
     return (
-        row[0] * axes[0, 0] + row[1] * axes[1, 0] + row[2] * axes[2, 0],
-        row[0] * axes[0, 1] + row[1] * axes[1, 1] + row[2] * axes[2, 1],
-        row[0] * axes[0, 2] + row[1] * axes[1, 2] + row[2] * axes[2, 2],
+        row[0] * axes[0][0] + row[1] * axes[1][0] + row[2] * axes[2][0],
+        row[0] * axes[0][1] + row[1] * axes[1][1] + row[2] * axes[2][1],
+        row[0] * axes[0][2] + row[1] * axes[1][2] + row[2] * axes[2][2],
     )
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _dot(a: Any, b: Any) -> Any:
+def dot(a: Any, b: Any) -> Any:
+    """Product of the first three."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _sum(p: Any, a: Any, q: Any, b: Any) -> tuple[Any, Any, Any]:
+def plus(p: Any, a: Any, q: Any, b: Any) -> tuple[Any, Any, Any]:
     """Weighted sum of two vectors."""
     return p * a[0] + q * b[0], p * a[1] + q * b[1], p * a[2] + q * b[2]
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _axes(quat: Any, scale: Any, axes: Any) -> None:
-    """Fill in Q · S: the Gaussian's axes as columns, as long as its standard deviations."""
-    turn = _rotation(_unit(quat)[0], quat.dtype.type(2))
-    for j in range(3):
-        for k in range(3):
-            axes[j, k] = turn[j][k] * scale[k]
+def axes_of(scale: Any, turn: Any) -> tuple[Any, Any, Any]:
+    """Q · S, row by row, of standard deviations and a unit quaternion: the Gaussian's axes as columns."""
+    a, b, c = rotation(turn)
+    return (
+        (a[0] * scale[0], a[1] * scale[1], a[2] * scale[2]),
+        (b[0] * scale[0], b[1] * scale[1], b[2] * scale[2]),
+        (c[0] * scale[0], c[1] * scale[1], c[2] * scale[2]),
+    )
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _unit(quat: Any) -> tuple[Any, Any]:
+def unit(quat: Any) -> tuple[Any, Any]:
     """The quaternion at length 1, and its own length."""
-    w, x, y, z = quat[0], quat[1], quat[2], quat[3]
-    length = max(math.sqrt(w * w + x * x + y * y + z * z), quat.dtype.type(1e-12))
+    w, x, y, z = quat
+    length = max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
     return (w / length, x / length, y / length, z / length), length
 
 
 @kernel  # type: ignore[untyped-decorator]
-def _rotation(unit: Any, two: Any) -> tuple[Any, Any, Any]:
-    """Rows of the rotation of a unit quaternion; ``two`` is 2 in its precision."""
-    w, x, y, z = unit
-    one = two / two
+def rotation(turn: Any) -> tuple[Any, Any, Any]:
+    """Rows of the rotation of a unit quaternion."""
+    w, x, y, z = turn
     return (
-        (one - two * (y * y + z * z), two * (x * y - w * z), two * (x * z + w * y)),
-        (two * (x * y + w * z), one - two * (x * x + z * z), two * (y * z - w * x)),
-        (two * (x * z - w * y), two * (y * z + w * x), one - two * (x * x + y * y)),
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
     )
-
-
-@parallel_kernel  # type: ignore[untyped-decorator]
-def project_backward(
-    means: Any,
-    scales: Any,
-    quats: Any,
-    cameras: Any,
-    pinholes: Any,
-    splats: Any,
-    first: Any,
-    parts: Any,
-) -> tuple[Any, Any, Any, Any, Any, Any]:
-    """Gradients of means, scales, quats, opacities, colours, and of cameras [C, 16].
-
-    Args:
-        splats: [C, N, 8] from :func:`project`.
-        first: [C · N + 1] where each splat's rows of ``parts`` begin, one for each tile that it touches.
-        parts: [rows, 7 + D] what each tile adds to the gradient of the splat and of its colour.
-    """
-    count, channels = means.shape[0], parts.shape[1] - COLOUR
-    blocks = (count + BLOCK - 1) // BLOCK
-    g_means, g_scales, g_quats = np.zeros_like(means), np.zeros_like(scales), np.zeros_like(quats)
-    g_opacities, g_colours = np.zeros(count, means.dtype), np.zeros((count, channels), means.dtype)
-    g_cameras = np.zeros((blocks, cameras.shape[0], CAMERA), means.dtype)
-    for block in prange(blocks):
-        axes, g_axes = np.empty((3, 3), means.dtype), np.empty((3, 3), means.dtype)
-        grad = np.empty(parts.shape[1], means.dtype)
-        for i in range(block * BLOCK, min(block * BLOCK + BLOCK, count)):
-            seen = False
-            for camera in range(cameras.shape[0]):
-                start, end = first[camera * count + i], first[camera * count + i + 1]
-                if start == end:
-                    continue
-                if not seen:
-                    _axes(quats[i], scales[i], axes)
-                    g_axes[:] = 0
-                    seen = True
-                _sum_rows(parts[start:end], grad)
-                g_opacities[i] += grad[OPACITY]
-                for channel in range(channels):
-                    g_colours[i, channel] += grad[COLOUR + channel]
-                _splat_backward(
-                    means[i],
-                    axes,
-                    cameras[camera],
-                    pinholes[camera],
-                    splats[camera, i],
-                    grad,
-                    g_means[i],
-                    g_axes,
-                    g_cameras[block, camera],
-                )
-            if seen:
-                _axes_backward(quats[i], scales[i], g_axes, g_quats[i], g_scales[i])
-    total = np.zeros((cameras.shape[0], CAMERA), means.dtype)
-    for block in range(blocks):
-        total += g_cameras[block]
-    return g_means, g_scales, g_quats, g_opacities, g_colours, total
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _sum_rows(rows: Any, total: Any) -> None:
-    total[:] = 0
-    for row in range(rows.shape[0]):
-        for column in range(rows.shape[1]):
-            total[column] += rows[row, column]
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _splat_backward(
-    mean: Any,
-    axes: Any,
-    camera: Any,
-    pinhole: Any,
-    splat: Any,
-    grad: Any,
-    g_mean: Any,
-    g_axes: Any,
-    g_camera: Any,
-) -> None:
-    """Add what one splat's gradient means for the Gaussian and the camera."""
-    x, y, z = _place(camera, mean)
-    a, b = _image_axes(camera, pinhole, axes, x / z, y / z, z)
-    g_a, g_b = _covariance_backward(splat, grad, a, b)
-    far = _turned(camera[2], axes)
-    across, bent_x, z_x, focal_x, centre_x = _ray_backward(
-        grad[X], g_a, a, far, x / z, z, pinhole[FX], pinhole[LEFT], pinhole[RIGHT]
-    )
-    down, bent_y, z_y, focal_y, centre_y = _ray_backward(
-        grad[Y], g_b, b, far, y / z, z, pinhole[FY], pinhole[TOP], pinhole[BOTTOM]
-    )
-    along_x, along_y = pinhole[FX] / z, pinhole[FY] / z
-    g_place = (across, down, grad[DEPTH] + z_x + z_y)
-    g_rows = (
-        (along_x * g_a[0], along_x * g_a[1], along_x * g_a[2]),
-        (along_y * g_b[0], along_y * g_b[1], along_y * g_b[2]),
-        _sum(-along_x * bent_x, g_a, -along_y * bent_y, g_b),
-    )
-    for row in range(3):
-        g_row = g_rows[row]
-        for j in range(3):
-            g_mean[j] += camera[row, j] * g_place[row]
-            for k in range(3):
-                g_axes[j, k] += camera[row, j] * g_row[k]
-            g_camera[4 * row + j] += _dot(g_row, axes[j]) + g_place[row] * mean[j]
-        g_camera[4 * row + 3] += g_place[row]
-    g_camera[12] += focal_x
-    g_camera[13] += focal_y
-    g_camera[14] += centre_x
-    g_camera[15] += centre_y
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _covariance_backward(splat: Any, grad: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """From the inverse covariance P to the image axes a and b: H = -P G P, then 2 H · (a, b)."""
-    xx, xy, yy = splat[XX], splat[XY], splat[YY]
-    g_xx, g_xy, g_yy = grad[XX] + grad[XX], grad[XY], grad[YY] + grad[YY]  # 2 G
-    p, q = xx * g_xx + xy * g_xy, xx * g_xy + xy * g_yy
-    r, s = xy * g_xx + yy * g_xy, xy * g_xy + yy * g_yy
-    h_xx, h_xy, h_yy = -(p * xx + q * xy), -(p * xy + q * yy), -(r * xy + s * yy)
-    return _sum(h_xx, a, h_xy, b), _sum(h_xy, a, h_yy, b)
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _ray_backward(
-    g_pixel: Any,
-    g_row: Any,
-    row: Any,
-    far: Any,
-    ray: Any,
-    z: Any,
-    focal: Any,
-    low: Any,
-    high: Any,
-) -> tuple[Any, Any, Any, Any, Any]:
-    """One image axis: gradient of the coordinate, the bent ray, gradients of z, focal length, centre."""
-    along, pull = focal / z, _dot(g_row, row)
-    g_across = g_pixel * along
-    g_z = -pull / z - g_across * ray
-    g_focal, g_centre = pull / focal + g_pixel * ray, g_pixel
-    bent = min(max(ray, low), high)
-    g_ray = -along * _dot(g_row, far)
-    if low <= ray <= high:
-        g_across += g_ray / z
-        g_z -= g_ray * ray / z
-    else:  # the bounds move with the pinhole
-        g_focal -= g_ray * bent / focal
-        g_centre -= g_ray / focal
-    return g_across, bent, g_z, g_focal, g_centre
-
-
-@kernel  # type: ignore[untyped-decorator]
-def _axes_backward(quat: Any, scale: Any, g_axes: Any, g_quat: Any, g_scale: Any) -> None:
-    """From Q · S to the quaternion, not of length 1, and the standard deviations."""
-    unit, length = _unit(quat)
-    two = quat.dtype.type(2)
-    turn = _rotation(unit, two)
-    for k in range(3):
-        for j in range(3):
-            g_scale[k] += g_axes[j, k] * turn[j][k]
-            g_axes[j, k] *= scale[k]
-    w, x, y, z = unit
-    g = g_axes
-    sum_01, sum_02, sum_12 = g[0, 1] + g[1, 0], g[0, 2] + g[2, 0], g[1, 2] + g[2, 1]
-    turn_x, turn_y, turn_z = g[2, 1] - g[1, 2], g[0, 2] - g[2, 0], g[1, 0] - g[0, 1]
-    g_w = two * (x * turn_x + y * turn_y + z * turn_z)
-    g_x = two * (w * turn_x + y * sum_01 + z * sum_02 - two * x * (g[1, 1] + g[2, 2]))
-    g_y = two * (w * turn_y + x * sum_01 + z * sum_12 - two * y * (g[0, 0] + g[2, 2]))
-    g_z = two * (w * turn_z + x * sum_02 + y * sum_12 - two * z * (g[0, 0] + g[1, 1]))
-    along = w * g_w + x * g_x + y * g_y + z * g_z
-    g_quat[0], g_quat[1] = (g_w - w * along) / length, (g_x - x * along) / length
-    g_quat[2], g_quat[3] = (g_y - y * along) / length, (g_z - z * along) / length

@@ -2,7 +2,8 @@
 
     python -m sage_core.training.difficulty --settings run.json --out difficulty.json
 
-The file is what ``adapt.mixing.difficulty`` names.
+The file is what ``adapt.mixing.difficulty`` may name. ``sage shards difficulty`` stores the same figures
+beside the shards, where ``adapt.mixing.difficulty=loss`` finds them.
 """
 
 from __future__ import annotations
@@ -10,30 +11,44 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 
 import torch
 
+from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import SageError, TrainingError
 from sage_core.losses import anchor_loss
 from sage_core.models import GeometricModel, load_model
 from sage_core.shards import ShardReader, can_draw
+from sage_core.shards.read import shard_files
+from sage_core.training.difficulties import (
+    Difficulty,
+    DifficultyMeasure,
+    covisibility_difficulty,
+    read_stored,
+    sample_ids,
+    shard_name,
+    write_stored,
+)
 from sage_core.training.drawing import VideoSamples
 from sage_core.training.files import write_text
-from sage_core.training.order import Kind, SampleId
 from sage_core.training.preparation import image_size, size_rule
 from sage_core.training.ranks import joined
 from sage_core.training.samples import VideoSample
 from sage_core.training.settings import DataSet, ShardPart, TrainSettings
 from sage_core.types import Reason
 
+Tell = Callable[[str, float | None], None]
+
+
+def _silent(_clip: str, _difficulty: float | None) -> None:
+    return None
+
 
 def difficulties(
-    settings: TrainSettings,
-    samples: int = 4,
-    tell: Callable[[str, float | None], None] = lambda _clip, _difficulty: None,
+    settings: TrainSettings, samples: int = 4, tell: Tell = _silent
 ) -> dict[str, float | None]:
     """The mean anchor loss (the paper's formula, mean over all anchors) of each clip's samples, by clip.
 
@@ -43,29 +58,80 @@ def difficulties(
     Raises:
         SageError: weights or shards that cannot be used.
     """
-    adapt = settings.adapt
-    with joined(adapt.device, adapt.threads) as ranks:
-        model = load_model(adapt.base).to(ranks.device)
-    size = size_rule(adapt, model, image_size(adapt, model))
+    meter = _Meter(settings.adapt, settings.seed, samples)
     found: dict[str, float | None] = {}
-    for clip, part in _single_clips(settings):
-        found[clip] = None
-        if part is not None:
-            draw = VideoSamples(
-                [DataSet(name=clip, parts=(part,))],
-                adapt.sampling,
-                size=size,
-                seed=settings.seed,
-                shuffle_views=True,
-            )
-            drawn = (draw(SampleId(Kind.VIDEO, 0, index)) for index in range(samples))
-            found[clip] = fmean(_loss(model, sample, adapt.loss.alpha) for sample in drawn)
-        tell(clip, found[clip])
+    for data in settings.datasets:
+        for part in data.parts:
+            reader = ShardReader([part.path])
+            for clip in part.clips or reader.names:
+                found[clip] = meter.loss(reader, part.path, clip)
+                tell(clip, found[clip])
     if all(difficulty is None for difficulty in found.values()):
         raise TrainingError(
             "no clip yields a trajectory, so none can be measured", reason=Reason.NO_DATA
         )
     return dict(sorted(found.items()))
+
+
+def measure_shards(
+    paths: Iterable[str | Path], adapt: AdaptConfig, seed: int, tell: Tell = _silent
+) -> dict[str, Difficulty]:
+    """Measure the clips of these shards that have not been, store all beside them, and give all by clip.
+
+    What is done is stored shard by shard, so a run that was stopped goes on where it was. ``tell`` is given
+    each clip as it is done.
+
+    Raises:
+        SageError: weights or shards that cannot be used.
+        OSError: the folder of the shards cannot be written to.
+    """
+    measure = DifficultyMeasure.of(adapt, seed)
+    meter: _Meter | None = None
+    everything: dict[str, Difficulty] = {}
+    for path in shard_files(paths):
+        file, name, reader = measure.file(path.parent), shard_name(path), ShardReader([path])
+        known = read_stored(file).get(name, {})
+        missing = [clip for clip in reader.names if clip not in known]
+        if missing:
+            meter = meter or _Meter(adapt, seed, measure.samples)
+            for clip in missing:
+                known[clip] = meter.difficulty(reader, path, clip)
+                tell(clip, known[clip].loss)
+            write_stored(file, measure, {**read_stored(file), name: known})
+        everything |= known
+    return everything
+
+
+class _Meter:
+    """The base model, and what it says of clips."""
+
+    def __init__(self, adapt: AdaptConfig, seed: int, samples: int) -> None:
+        with joined(adapt.device, adapt.threads) as ranks:
+            self._model = load_model(adapt.base).to(ranks.device)
+        self._size = size_rule(adapt, self._model, image_size(adapt, self._model))
+        self._adapt, self._seed, self._samples = adapt, seed, samples
+
+    def difficulty(self, reader: ShardReader, path: Path, clip: str) -> Difficulty:
+        info = reader.clip(clip)
+        covisibility = covisibility_difficulty(
+            info, self._adapt.sampling, self._samples, self._seed
+        )
+        return Difficulty(self.loss(reader, path, clip), covisibility)
+
+    def loss(self, reader: ShardReader, path: str | Path, clip: str) -> float | None:
+        """Mean over samples of the clip, None if there are none."""
+        adapt = self._adapt
+        if not can_draw(reader.clip(clip), adapt.sampling):
+            return None
+        draw = VideoSamples(
+            [DataSet(name=clip, parts=(ShardPart(path=str(path), clips=(clip,)),))],
+            adapt.sampling,
+            size=self._size,
+            seed=self._seed,
+            shuffle_views=True,
+        )
+        drawn = map(draw, sample_ids(self._samples))
+        return fmean(_loss(self._model, sample, adapt.loss.alpha) for sample in drawn)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -93,16 +159,6 @@ def main(argv: list[str] | None = None) -> int:
 def _told(clip: str, difficulty: float | None) -> None:
     said = "no trajectory" if difficulty is None else f"{difficulty:.4g}"
     print(f"{clip}: {said}", file=sys.stderr, flush=True)
-
-
-def _single_clips(settings: TrainSettings) -> Iterator[tuple[str, ShardPart | None]]:
-    """Each clip, and what to draw from, or None where nothing can be drawn."""
-    for data in settings.datasets:
-        for part in data.parts:
-            reader = ShardReader([part.path])
-            for name in part.clips or reader.names:
-                drawable = can_draw(reader.clip(name), settings.adapt.sampling)
-                yield name, ShardPart(path=part.path, clips=(name,)) if drawable else None
 
 
 @torch.no_grad()

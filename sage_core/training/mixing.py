@@ -11,6 +11,9 @@ from sage_core.config.losses import MixingConfig
 from sage_core.errors import ConfigError
 from sage_core.training.settings import DataSet, ShardPart
 
+BY_LOSS, BY_COVISIBILITY = "loss", "covisibility"
+"""Values of ``adapt.mixing.difficulty`` that are no file's name."""
+
 _REST = "*"
 
 
@@ -29,8 +32,15 @@ class MinedClip:
     origin: tuple[str, ...] = ()
 
 
-def mixed(clips: Iterable[MinedClip], mixing: MixingConfig) -> tuple[DataSet, ...]:
+def mixed(
+    clips: Iterable[MinedClip],
+    mixing: MixingConfig,
+    known: Mapping[str, float | None] | None = None,
+) -> tuple[DataSet, ...]:
     """The data sets that the clips make under these settings, and their weights.
+
+    ``known``: difficulties by clip (:func:`sage_core.training.difficulties.known_difficulties`); by default
+    those of the file that ``mixing.difficulty`` names.
 
     Raises:
         ConfigError: a source that no clip comes from, nothing left, or a clip of unknown difficulty.
@@ -38,7 +48,7 @@ def mixed(clips: Iterable[MinedClip], mixing: MixingConfig) -> tuple[DataSet, ..
     groups = _by_source(list(clips), mixing.sources)
     if mixing.difficulty is None:
         return tuple(_data_set(name, weight, found) for name, weight, found in groups)
-    known = read_difficulty(Path(mixing.difficulty))
+    known = read_difficulty(Path(mixing.difficulty)) if known is None else known
     return tuple(
         data_set
         for name, weight, found in groups

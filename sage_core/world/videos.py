@@ -19,6 +19,7 @@ import torch
 from sage_core.errors import MediaError
 from sage_core.types import Reason
 from sage_core.world.cameras import camera_path, pinhole
+from sage_core.world.disturbances import Disturbances, disturbed_frames
 from sage_core.world.furniture import build_scene
 from sage_core.world.render import render_views
 from sage_core.world.rooms import SPLITS
@@ -50,10 +51,11 @@ class Effects:
 
 @dataclass(frozen=True)
 class Shot:
-    """A stretch without a cut: a scene, and ``cam_from_world`` [N, 3, 4], one a frame."""
+    """A stretch without a cut: a scene, ``cam_from_world`` [N, 3, 4], one a frame, and what spoils it."""
 
     scene: Scene
     cam_from_world: Array
+    disturbances: Disturbances | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def write_shots(
     partial = out.with_name(f".{out.name}.{os.getpid()}.mp4")
     rng = np.random.default_rng([shot.scene.seed for shot in shots])
     count = sum(len(shot.cam_from_world) for shot in shots)
-    frames = (picture for shot in shots for picture in _pictures(shot, size))
+    frames = (picture for shot in shots for picture in _pictures(shot, size, fps))
     try:
         filmed = _with_effects(frames, count, fps, effects, rng)
         _encode(filmed, _encoder(partial, fps, size, effects.crf), out)
@@ -160,8 +162,13 @@ def write_shots(
         partial.unlink(missing_ok=True)
 
 
-def _pictures(shot: Shot, size: tuple[int, int]) -> Iterator[Image]:
+def _pictures(shot: Shot, size: tuple[int, int], fps: float) -> Iterator[Image]:
     K = film_intrinsics(shot.scene, size)[None]
+    if shot.disturbances is not None:
+        way = (shot.scene, shot.cam_from_world, K[0])
+        for frame in disturbed_frames(*way, size, fps, shot.disturbances):
+            yield frame.image
+        return
     previous: Image | None = None
     for index, pose in enumerate(shot.cam_from_world):
         still = index > 0 and np.array_equal(pose, shot.cam_from_world[index - 1])

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import rasteriser, reader
+from benchmarks import masks, rasteriser, reader
+from sage_core.types import Reason
 
 
 def rows(capsys, main, out, *options):
@@ -66,3 +67,11 @@ def test_reader_reads_what_it_says(tmp_path, per_visit):
         reader._decoding(plan, clips).read(), reader._ours(shards, plan, 1).read(), strict=True
     )
     assert all((a == b).all() for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_masks(capsys, tmp_path):
+    small = ("--only", "two movers, logo", "--frames", "24", "--size", "320", "240")
+    found, _ = rows(capsys, masks.main, tmp_path / "out.json", *small)
+    assert [row["masks"] for row in found] == ["off", "on"]
+    assert all(row["verdict"] in ("accepted", *Reason) for row in found)

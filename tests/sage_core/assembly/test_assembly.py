@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import glide
@@ -13,6 +14,7 @@ from sage_core.config.assemble import AssembleConfig
 from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import SageError
 from sage_core.geometry import camera_centres, pixel_centres
+from sage_core.masks import FOLDER, write_masks
 from sage_core.shards import ShardReader, draw_trajectory
 from sage_core.shards.validate import validate
 from sage_core.types import Reason, Verdict
@@ -164,3 +166,30 @@ def test_sharpness_falls_with_blur():
 
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     assert sharpness(image) > 5 * sharpness(cv2.GaussianBlur(image, (7, 7), 0)) > 0
+
+
+def test_masks_move_with_the_picture_and_take_their_anchors_along(inputs, tmp_path):
+    """The dots in a corner of the SfM image are masked, through crop, scale and distortion."""
+    model = tmp_path / "model"
+    shutil.copytree(inputs.model, model)
+    mask = np.zeros((80, 120), bool)
+    mask[:30, :40] = True
+    write_masks(model / FOLDER, dict.fromkeys(range(0, glide.FRAMES, 2), mask))
+    judgement = assemble_clip(replace(inputs, model=model), tmp_path, CONFIG, seed=7)
+    assert judgement.verdict is Verdict.ACCEPTED, judgement
+    assert validate([tmp_path]) == []
+    reader = ShardReader([tmp_path])
+    with_mask, without = reader.frames(reader.names[0], [20, 21])
+    assert without.masked() is None
+    masked = with_mask.masked()
+    assert masked.shape == (with_mask.height, with_mask.width)
+    # The source pixel at the mask's corner, and where it lies after undistortion to 360 x 240.
+    corner = glide.CAMERA.undistort_points(np.array([[80.0, 60.0]]))[0] * 1.5
+    column, row = np.round(corner).astype(int)
+    assert masked[: row - 1, : column - 1].all()
+    assert not masked[row + 2 :].any()
+    assert not masked[:, column + 2 :].any()
+    x, y = np.floor(with_mask.anchors.xy).astype(int).T
+    assert not masked[y, x].any()
+    x, y = np.floor(without.anchors.xy).astype(int).T
+    assert masked[y, x].any()
