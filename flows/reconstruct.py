@@ -18,6 +18,7 @@ from flows._stage import (
     run_name,
 )
 from sage_core.config import SageConfig
+from sage_core.sfm.backends import recipe_of
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, plan_reconstruct
 from tasks.reconstruct import reconstruct_clip
@@ -40,6 +41,7 @@ def reconstruct(
         items: only these items (ids).
     """
     config = config or SageConfig()
+    recipe_of(config.reconstruct)  # a detector that is not there is refused before any clip
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
         run = flow_run_id()

@@ -55,7 +55,11 @@ def _reconstructed(
         out = area / "model"
         out.mkdir()
         result = reconstruct(clip, media, out, config.reconstruct, config.run.seed, provenance)
-        details = {"recipe": result.recipe, "cpu_s": result.cpu_s}
+        details = {
+            "recipe": result.recipe,
+            "attempts": result.attempts,
+            "cpu_s": result.cpu_s,
+        }
         if result.judgement.verdict is not Verdict.ACCEPTED:
             ws.store.remove(_folder(inputs.item))
             return Outcome(result.judgement, details=details)
@@ -73,7 +77,7 @@ def _published(ws: Workspace, item: str, wanted: dict[str, str]) -> Outcome | No
     if any(gate.get(name) != value for name, value in wanted.items()):
         return None
     artifact = ws.store.publish(ws.store.path(folder), folder)
-    details = {"recipe": gate["recipe"]["name"]}
+    details = {"recipe": gate["recipe"]["name"], "attempts": gate["attempts"]}
     return Outcome(judgement_from_json(gate), _artifacts(artifact), details)
 
 

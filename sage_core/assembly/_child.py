@@ -65,7 +65,9 @@ def assemble_clip(
 
 def _anchored(model: SparseModel, config: AnchorConfig) -> list[AnchoredFrame]:
     """Frames with enough anchors, in order."""
-    wanted = AnchorFilter(config.min_track, config.min_angle_deg, config.max_error_px)
+    wanted = AnchorFilter(
+        config.min_track, config.min_angle_deg, config.max_error_px, config.max_split
+    )
     anchors = model_anchors(model, wanted)
     frames = [AnchoredFrame(frame, anchors[frame.frame]) for frame in model.frames]
     return [frame for frame in frames if len(frame.anchors) >= config.min_per_frame]

@@ -16,6 +16,11 @@ class AnchorConfig(Section):
     max_error_px: float = setting(
         1.0, "Largest reprojection error in this frame, pixels of the SfM image.", gt=0
     )
+    max_split: float = setting(
+        0.05,
+        "Largest distance between a point's places by two halves of its views, as a share of its depth.",
+        gt=0,
+    )
     min_per_frame: int = setting(20, "Frames with fewer anchors are left out.", ge=1)
     min_median: int = setting(
         40, "Clips whose frames have fewer anchors in the median are rejected.", ge=1
@@ -25,7 +30,7 @@ class AnchorConfig(Section):
 class AssembleConfig(Section):
     """Writing clips into shards: pictures at training resolution, cameras, anchors, trajectories."""
 
-    version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
     long_side_px: int = setting(
         518,
         "Long side of the stored pictures in pixels; smaller ones stay as they are.",

@@ -23,7 +23,7 @@ class GateConfig(Section):
     min_track_length: float = setting(3.0, "Smallest mean number of frames per point.", ge=2)
     max_reprojection_px: float = setting(0.9, "Largest mean reprojection error in pixels.", gt=0)
     min_triangulation_deg: float = setting(
-        3.0,
+        4.0,
         "Smallest median over the points of the widest angle between two rays, in degrees.",
         ge=0,
     )
@@ -32,6 +32,12 @@ class GateConfig(Section):
     )
     max_focal_ratio: float = setting(
         2.2, "Largest focal length as a share of the image's long side.", gt=0
+    )
+    max_focal_sigma: float = setting(
+        0.05,
+        "Largest standard deviation of the focal length as a share of itself: above it the frames leave it, "
+        "and with it depth, open.",
+        gt=0,
     )
     min_corner_distortion: float = setting(
         -0.4,
@@ -82,11 +88,16 @@ class RegisterConfig(Section):
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
-    version: int = setting(1, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
     recipe: Literal["fast", "paper"] = setting(
         "fast",
-        "COLMAP settings: 'fast' (640 px, 2,048 features, sequential pairs) or 'paper' "
-        "(1,024 px, 16,384 features, exhaustive pairs).",
+        "'fast' (640 px, 1,024 features, neighbouring frames and loops) or 'paper' (1,024 px, 16,384 "
+        "features, every pair).",
+    )
+    features: Literal["sift", "sift_gpu", "aliked"] = setting(
+        "sift",
+        "'sift' on the CPU; 'sift_gpu' is COLMAP's on CUDA; 'aliked' with LightGlue needs a pycolmap with "
+        "ONNX. What the installed pycolmap lacks is refused.",
     )
     densify_step: int = setting(
         5,

@@ -15,7 +15,8 @@ from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.errors import SageError
 from sage_core.masks import FOLDER, write_masks
 from sage_core.sfm.attempt import Attempt, CpuClock, Task, attempt
-from sage_core.sfm.mapping import CameraGroup
+from sage_core.sfm.backends import recipe_of
+from sage_core.sfm.features import CameraGroup
 from sage_core.sfm.masking import (
     judged,
     masked_observations,
@@ -27,7 +28,7 @@ from sage_core.sfm.masking import (
 from sage_core.sfm.model import SparseModel, frame_name, read_model, write_model
 from sage_core.sfm.output import coverage, keep_images, write_frames, write_gate
 from sage_core.sfm.photos import camera_groups
-from sage_core.sfm.recipes import RECIPES
+from sage_core.sfm.recipes import Recipe
 from sage_core.sfm.register import Registration, register_between
 from sage_core.types import Clip, Judgement, Verdict
 from sage_core.video.frames import read_frames
@@ -51,16 +52,19 @@ def reconstruct(
     task = _prepared(
         Clip.from_json(clip), Path(media), Path(out), ReconstructConfig(**config), seed
     )
+    recipe = recipe_of(task.config)
     with task.clock.of("masks"):
         task = replace(task, masks=masks_before(task))
-    best = _best_attempt(task)
+    attempts = _attempts(task, recipe)
+    best = max(attempts, key=lambda one: (one.accepted, one.registered_share))
     judgement = best.judgement
     if best.accepted:
-        judgement = _finish(task, best, Path(out), provenance)
+        judgement = _finish(task, best, attempts, Path(out), provenance)
     shutil.rmtree(task.work)
     return {
         "judgement": judgement.to_json(),
         "recipe": best.recipe.name,
+        "attempts": [one.to_json() for one in attempts],
         "cpu_s": task.clock.seconds,
     }
 
@@ -71,7 +75,7 @@ def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, see
     work.mkdir()
     frames = sorted({*clip.key_frames, *clip.pose_frames})
     with clock.of("decode"):
-        long_side = RECIPES[config.recipe].long_side_px
+        long_side = recipe_of(config).long_side_px
         for frame in read_frames(media, frames, long_side, clip.crop, clip.entry):
             path = images / frame_name(frame.index)
             done, jpeg = cv2.imencode(".jpg", frame.image[..., ::-1], _JPEG)
@@ -83,19 +87,24 @@ def _prepared(clip: Clip, media: Path, out: Path, config: ReconstructConfig, see
     return Task(clip, cameras, images, work, config, seed, clock)
 
 
-def _best_attempt(task: Task) -> Attempt:
+def _attempts(task: Task, recipe: Recipe) -> list[Attempt]:
     """The configured recipe, and finer features where it mapped a good part but fails the gate."""
-    first = attempt(task, RECIPES[task.config.recipe])
-    if first.accepted or first.registered_share < task.config.retry_from_share:
-        return first
+    first, finer = attempt(task, recipe), recipe.finer()
+    if first.accepted or first.registered_share < task.config.retry_from_share or finer is None:
+        return [first]
     try:
-        second = attempt(task, first.recipe.finer())
+        return [first, attempt(task, finer)]
     except SageError:  # out of CPU time; the first attempt's verdict stands
-        return first
-    return max(first, second, key=lambda one: (one.accepted, one.registered_share))
+        return [first]
 
 
-def _finish(task: Task, best: Attempt, out: Path, provenance: dict[str, str]) -> Judgement:
+def _finish(
+    task: Task,
+    best: Attempt,
+    attempts: list[Attempt],
+    out: Path,
+    provenance: dict[str, str],
+) -> Judgement:
     """Pose the frames in between and write everything; adds their figures to the verdict."""
     model, between = _posed(task, best)
     with task.clock.of("masks"):
@@ -112,7 +121,7 @@ def _finish(task: Task, best: Attempt, out: Path, provenance: dict[str, str]) ->
     with task.clock.of("writing"):
         write_model(model, out / "sparse" / "0")
         write_frames(task.clip, model, between, out / "frames.parquet")
-        write_gate(task, best, judgement, provenance, out / "gate.json")
+        write_gate(task, best, attempts, judgement, provenance, out / "gate.json")
         keep_images(task.images, model)
         if task.masks:
             posed = {frame.frame for frame in model.frames}

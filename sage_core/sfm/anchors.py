@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_core.geometry import Camera, project, transform
+from sage_core.sfm.consistency import split_disagreement
 from sage_core.sfm.model import PosedFrame, SparseModel
 
 Array = NDArray[np.float64]
@@ -27,11 +28,14 @@ class AnchorFilter:
         min_track: mapped frames that must see the point.
         min_angle_deg: widest angle between two of its rays, in degrees.
         max_error_px: reprojection error in this frame, in pixels of the SfM image.
+        max_split: distance between the point's places by two halves of its views, as a share of its depth
+            (:func:`sage_core.sfm.consistency.split_disagreement`); points of fewer than four views pass.
     """
 
     min_track: int = 4
     min_angle_deg: float = 5.0
     max_error_px: float = 1.0
+    max_split: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,10 @@ def model_anchors(model: SparseModel, wanted: AnchorFilter | None = None) -> dic
     """The anchors of every posed frame, by source frame index."""
     wanted = wanted or AnchorFilter()
     track, angle = model.track_lengths(), model.triangulation_angles()
+    sound = ~(split_disagreement(model) > wanted.max_split)  # NaN: cannot be told, and passes
     return {
-        frame.frame: frame_anchors(model, frame, track, angle, wanted) for frame in model.frames
+        frame.frame: frame_anchors(model, frame, track, angle, sound, wanted)
+        for frame in model.frames
     }
 
 
@@ -79,16 +85,21 @@ def frame_anchors(
     frame: PosedFrame,
     track: NDArray[np.int64],
     angle_deg: Array,
+    sound: NDArray[np.bool_],
     wanted: AnchorFilter,
 ) -> Anchors:
-    """The anchors of one frame; ``track`` and ``angle_deg`` [P] as the model gives them."""
+    """The anchors of one frame; ``track`` and ``angle_deg`` [P] as the model gives them, ``sound`` [P] the
+    points that may be anchors at all.
+    """
     points_cam = transform(frame.cam_from_world, model.xyz[frame.point])
     xy, depth = project(_pinhole(frame.camera).K, points_cam)
     error = np.linalg.norm(frame.camera.project(points_cam) - frame.xy, axis=1)
     size = (frame.camera.width, frame.camera.height)
     keep = (depth > 0) & (error <= wanted.max_error_px)  # NaN, behind the camera, compares false
-    keep &= (track[frame.point] >= wanted.min_track) & (
-        angle_deg[frame.point] >= wanted.min_angle_deg
+    keep &= (
+        sound[frame.point]
+        & (track[frame.point] >= wanted.min_track)
+        & (angle_deg[frame.point] >= wanted.min_angle_deg)
     )
     keep &= ((xy >= 0) & (xy < size)).all(1)
     row = frame.point[keep]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.errors import SandboxError
 from sage_core.masks import resized
-from sage_core.sfm import mapping
+from sage_core.sfm import features, figures, mapping, matching
+from sage_core.sfm.features import CameraGroup, Workbench
 from sage_core.sfm.gate import PairFigures, judge_model, judge_pairs, judge_unfinished
-from sage_core.sfm.mapping import CameraGroup, Workbench
 from sage_core.sfm.model import frame_name, frame_of
 from sage_core.sfm.recipes import Recipe
 from sage_core.types import Clip, Judgement, Verdict
@@ -77,6 +77,15 @@ class Attempt:
     def accepted(self) -> bool:
         return self.model is not None and self.judgement.verdict is Verdict.ACCEPTED
 
+    def to_json(self) -> dict[str, Any]:
+        """What is kept of it: the recipe's name, the verdict and why, and how much it mapped."""
+        return {
+            "recipe": self.recipe.name,
+            "verdict": self.judgement.verdict.value,
+            "message": self.judgement.message,
+            "registered_share": self.registered_share,
+        }
+
 
 def attempt(task: Task, recipe: Recipe) -> Attempt:
     """Match, judge the pairs, map, add key frames where some were lost, judge the model.
@@ -93,13 +102,13 @@ def attempt(task: Task, recipe: Recipe) -> Attempt:
     if judgement.verdict is not Verdict.ACCEPTED:
         return Attempt(recipe, judgement, None, keys)
     try:
-        model, tried = _map(task, bench, keys)
+        models, tried = _map(task, bench, keys)
     except SandboxError:
         unfinished = judge_unfinished(pairs, task.config.gate)
         if unfinished is None:
             raise
         return Attempt(recipe, unfinished, None, keys)
-    return _judged(task, recipe, pairs, model, tried)
+    return _judged(task, recipe, pairs, models, tried)
 
 
 def _colmap_masks(task: Task, folder: Path) -> Path | None:
@@ -116,36 +125,35 @@ def _colmap_masks(task: Task, folder: Path) -> Path | None:
 
 
 def _match_keys(task: Task, bench: Workbench) -> PairFigures:
+    ordered = task.clip.ordered
     with task.clock.of("features"):
-        mapping.extract(bench, task.cameras)
+        features.extract(bench, task.cameras)
     with task.clock.of("matching"):
-        mapping.match(bench, ordered=task.clip.ordered)
-    return mapping.measure_pairs(bench, ordered=task.clip.ordered)
+        loops = matching.match(bench, ordered=ordered)
+    return figures.measure_pairs(bench, loops, ordered=ordered)
 
 
-def _map(task: Task, bench: Workbench, keys: list[int]) -> tuple[Any | None, list[int]]:
-    """The model and all frames tried; mapped anew with more frames where key frames were lost."""
-    model = _timed_mapping(task, bench, len(keys))
-    share = 0.0 if model is None else _share(model, keys)
+def _map(task: Task, bench: Workbench, keys: list[int]) -> tuple[list[Any], list[int]]:
+    """Sub-models and all frames tried; mapped anew with more frames where key frames were lost."""
+    models = _timed_mapping(task, bench, len(keys))
+    share = _share(models, keys)
     if share < task.config.retry_from_share or not task.clip.ordered:
-        return model, keys  # a fragment of a clip is not worth more frames
+        return models, keys  # a fragment of a clip is not worth more frames
     extra = mapping.frames_to_add(
-        keys, _registered(model), sorted(task.clip.pose_frames), task.config.densify_step
+        keys, _registered(models[0]), sorted(task.clip.pose_frames), task.config.densify_step
     )
     if not extra:
-        return model, keys
+        return models, keys
     with task.clock.of("features"):
-        mapping.extract_more(bench, [frame_name(frame) for frame in extra])
+        features.extract_more(bench, [frame_name(frame) for frame in extra])
     with task.clock.of("matching"):
-        mapping.match(bench, ordered=True)
+        matching.match(bench, ordered=True)
     tried = sorted({*keys, *extra})
     denser = _timed_mapping(task, bench, len(tried))
-    if denser is None or _share(denser, keys) < share:
-        return model, keys
-    return denser, tried
+    return (models, keys) if _share(denser, keys) < share else (denser, tried)
 
 
-def _timed_mapping(task: Task, bench: Workbench, n_frames: int) -> Any | None:
+def _timed_mapping(task: Task, bench: Workbench, n_frames: int) -> list[Any]:
     with task.clock.of("mapping"):
         min_points = task.config.gate.min_points_frame
         return mapping.map_frames(bench, n_frames, min_points, task.config.max_cpu_s)
@@ -155,16 +163,17 @@ def _registered(model: Any) -> set[int]:
     return {frame_of(str(image.name)) for image in model.images.values() if image.has_pose}
 
 
-def _share(model: Any, keys: list[int]) -> float:
-    return len(_registered(model) & set(keys)) / len(keys)
+def _share(models: list[Any], keys: list[int]) -> float:
+    return len(_registered(models[0]) & set(keys)) / len(keys) if models else 0.0
 
 
 def _judged(
-    task: Task, recipe: Recipe, pairs: PairFigures, model: Any | None, tried: list[int]
+    task: Task, recipe: Recipe, pairs: PairFigures, models: list[Any], tried: list[int]
 ) -> Attempt:
     keys = sorted(task.clip.key_frames)
-    if model is None:
+    if not models:
         return Attempt(recipe, judge_model(pairs, None, task.config.gate), None, tried)
-    figures = mapping.measure_model(model, [frame_name(frame) for frame in keys])
-    judgement = judge_model(pairs, figures, task.config.gate)
-    return Attempt(recipe, judgement, model, tried, figures.registered_share)
+    names = [frame_name(frame) for frame in keys]
+    measured = figures.measure_model(models, names, ordered=task.clip.ordered)
+    judgement = judge_model(pairs, measured, task.config.gate)
+    return Attempt(recipe, judgement, models[0], tried, measured.registered_share)

@@ -21,12 +21,16 @@ class PairFigures:
         inlier_share: median share of matches that survive verification, over neighbouring pairs
             (key frames 1, 2 and 4 apart; for photo sets each photo's three strongest pairs).
         verified_share: share of neighbouring pairs that are verified; None for photo sets.
+        loop_pairs: pairs far apart along the clip that were matched for looking alike.
+        loops_closed: those of them that are verified.
     """
 
     verified_pairs: int
     planar_share: float | None
     inlier_share: float | None
     verified_share: float | None
+    loop_pairs: int = 0
+    loops_closed: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,19 @@ class ModelFigures:
         track_length: mean number of mapped frames a point.
         triangulation_deg: median over the points of the widest angle between two rays.
         focal_ratio: focal length / long side; of several cameras the one farthest from 1.
+        focal_sigma: standard deviation of the focal length over itself, by the covariance of the whole
+            adjustment: how well these frames determine it. Of several cameras the largest; None where
+            the covariance cannot be computed.
         corner_distortion: radial displacement at the picture's corner as a share of its distance from
             the centre, positive outwards; of several cameras the largest. COLMAP bends the lens where
             two halves of a model do not fit.
         plausible_lens: every camera's distortion can be inverted over the whole picture.
+        weakest_link: fewest points that hold the frames before and after any place of the clip together, its
+            ends excepted; the median over the places is 1. None for photo sets.
+        largest_jump: largest step from key frame to key frame over the larger of the steps beside it.
+            None for photo sets.
+        sub_models: models that COLMAP made of the frames; the largest one is judged.
+        next_share: share of the clip's key frames in the next largest.
     """
 
     key_frames: int
@@ -56,6 +69,11 @@ class ModelFigures:
     focal_ratio: float
     corner_distortion: float
     plausible_lens: bool
+    focal_sigma: float | None = None
+    weakest_link: float | None = None
+    largest_jump: float | None = None
+    sub_models: int = 1
+    next_share: float = 0.0
 
 
 def judge_pairs(pairs: PairFigures, gate: GateConfig) -> Judgement:
@@ -102,6 +120,8 @@ def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
         "planar_share": Figure(pairs.planar_share, gate.max_planar_share, "<="),
         "inlier_share": Figure(pairs.inlier_share, gate.min_inlier_share, ">="),
         "verified_share": Figure(pairs.verified_share, gate.min_verified_share, ">="),
+        "loop_pairs": Figure(pairs.loop_pairs),
+        "loops_closed": Figure(pairs.loops_closed),
     }
 
 
@@ -117,10 +137,15 @@ def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
         "reprojection_px": Figure(model.reprojection_px, gate.max_reprojection_px, "<="),
         "triangulation_deg": Figure(model.triangulation_deg, gate.min_triangulation_deg, ">="),
         "focal_ratio": _within(model.focal_ratio, gate.min_focal_ratio, gate.max_focal_ratio),
+        "focal_sigma": Figure(model.focal_sigma, gate.max_focal_sigma, "<="),
         "corner_distortion": _within(
             model.corner_distortion, gate.min_corner_distortion, gate.max_corner_distortion
         ),
         "plausible_lens": Figure(model.plausible_lens, True, "=="),
+        "weakest_link": Figure(model.weakest_link),
+        "largest_jump": Figure(model.largest_jump),
+        "sub_models": Figure(model.sub_models),
+        "next_share": Figure(model.next_share),
     }
 
 

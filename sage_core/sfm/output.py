@@ -15,6 +15,7 @@ import numpy as np
 
 from sage_core.geometry import transform
 from sage_core.sfm.attempt import Attempt, Task
+from sage_core.sfm.backends import probe
 from sage_core.sfm.model import PosedFrame, SparseModel, frame_name
 from sage_core.sfm.register import Registration
 from sage_core.types import Clip, Figure, Judgement
@@ -92,17 +93,21 @@ def _mean_residual(model: SparseModel, posed: PosedFrame) -> float:
 
 
 def write_gate(
-    task: Task, best: Attempt, judgement: Judgement, provenance: dict[str, str], path: Path
+    task: Task,
+    best: Attempt,
+    attempts: Sequence[Attempt],
+    judgement: Judgement,
+    provenance: dict[str, str],
+    path: Path,
 ) -> None:
-    """The verdict with every figure, and what it was made with."""
-    import pycolmap
-
+    """The verdict with every figure, each attempt, and what it was made with."""
     content = {
         "clip": task.clip.item,
         **judgement.to_json(),
         "recipe": asdict(best.recipe),
+        "attempts": [one.to_json() for one in attempts],
         "seed": task.seed,
-        "pycolmap": pycolmap.__version__,
+        **asdict(probe()),
         **provenance,
     }
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

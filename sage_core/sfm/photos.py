@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sage_core.sfm.mapping import CameraGroup
+from sage_core.sfm.features import CameraGroup
 from sage_core.sfm.model import frame_name
 from sage_core.video.frames import list_images
 

@@ -14,10 +14,18 @@ from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
 @dataclass(frozen=True)
 class ReconstructionResult:
-    """The verdict, the name of the recipe that gave it, and CPU seconds by part of the work."""
+    """What became of a clip.
+
+    Attributes:
+        judgement: the verdict.
+        recipe: name of the recipe that gave it.
+        attempts: each recipe tried, in order: ``recipe``, ``verdict``, ``message``, ``registered_share``.
+        cpu_s: CPU seconds by part of the work.
+    """
 
     judgement: Judgement
     recipe: str
+    attempts: list[dict[str, Any]]
     cpu_s: dict[str, float]
 
 
@@ -59,7 +67,10 @@ def reconstruct(
         sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
     )
     return ReconstructionResult(
-        judgement_from_json(answer["judgement"]), answer["recipe"], answer["cpu_s"]
+        judgement_from_json(answer["judgement"]),
+        answer["recipe"],
+        answer["attempts"],
+        answer["cpu_s"],
     )
 
 

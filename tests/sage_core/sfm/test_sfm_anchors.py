@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage_core.geometry import Camera, camera_centres
 from sage_core.sfm import AnchorFilter, PosedFrame, SparseModel, model_anchors
+from sage_core.sfm.consistency import split_disagreement
 from sage_core.sfm.model import widest_angles
 
 CAMERA = Camera(640, 480, 500, 500, 320, 240, k1=-0.08)
-EVERYTHING = AnchorFilter(min_track=1, min_angle_deg=0, max_error_px=1e9)
+EVERYTHING = AnchorFilter(min_track=1, min_angle_deg=0, max_error_px=1e9, max_split=1e9)
 
 
 def made_model(seed, n_frames=5, n_points=60, noise_px=0.5, mapped=None):
@@ -46,7 +49,7 @@ def test_pixel_and_depth_lead_back_to_the_point(seed):
 def test_filter_keeps_exactly_what_it_says(seed, track, angle, error):
     model = made_model(seed)
     everything = model_anchors(model, EVERYTHING)
-    kept = model_anchors(model, AnchorFilter(track, angle, error))
+    kept = model_anchors(model, AnchorFilter(track, angle, error, 1e9))
     for index, all_of in everything.items():
         wanted = (all_of.track >= track) & (all_of.angle_deg >= angle) & (all_of.error_px <= error)
         np.testing.assert_array_equal(all_of.point[wanted], kept[index].point)
@@ -81,3 +84,29 @@ def test_one_ray_has_no_angle():
 
 def test_centres_follow_the_poses():
     np.testing.assert_allclose(camera_centres(made_model(0).frames[2].cam_from_world), [0.6, 0, 0])
+
+
+def test_points_that_two_halves_of_their_views_place_apart_are_no_anchors():
+    model = made_model(3, n_frames=6, noise_px=0.2)
+    sound = split_disagreement(model)
+    assert np.nanmax(sound) < 0.05
+    moved = replace(model, frames=[_shifted(f, 0, 80.0 * (f.frame % 2)) for f in model.frames])
+    wrong = split_disagreement(moved)
+    seen = model.track_lengths()[0]
+    assert seen >= 4
+    assert wrong[0] > 0.05
+    np.testing.assert_allclose(wrong[1:], sound[1:])
+    loose = AnchorFilter(min_track=4, min_angle_deg=0, max_error_px=1e9)
+    assert all(0 not in anchors.row for anchors in model_anchors(moved, loose).values())
+    assert any(0 in anchors.row for anchors in model_anchors(model, loose).values())
+
+
+def test_three_views_have_no_halves():
+    assert np.isnan(split_disagreement(made_model(0, n_frames=3))).all()
+
+
+def _shifted(frame, point, pixels):
+    """The frame with one point's observation moved sideways."""
+    xy = frame.xy.copy()
+    xy[frame.point == point, 0] += pixels
+    return replace(frame, xy=xy)

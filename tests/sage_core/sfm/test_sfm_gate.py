@@ -20,6 +20,7 @@ MODEL = ModelFigures(
     reprojection_px=0.81,
     triangulation_deg=10.3,
     focal_ratio=0.82,
+    focal_sigma=0.002,
     corner_distortion=-0.02,
     plausible_lens=True,
 )
@@ -31,6 +32,7 @@ BAD_MODELS = {
     "reprojection_px": 0.91,
     "triangulation_deg": 2.9,
     "focal_ratio": 2.3,
+    "focal_sigma": 0.08,
     "corner_distortion": 0.23,
     "plausible_lens": False,
 }

@@ -31,7 +31,9 @@ def test_room_is_accepted(room):
     _, _, result = room
     assert result.judgement.verdict is Verdict.ACCEPTED, result.judgement.message
     assert result.judgement.figures["registered_share"].value == 1.0
+    assert result.judgement.figures["focal_sigma"].value < 0.005
     assert result.recipe == "fast"
+    assert [attempt["recipe"] for attempt in result.attempts] == ["fast"]
 
 
 def test_every_frame_has_the_true_pose(room):
@@ -46,7 +48,9 @@ def test_every_frame_has_the_true_pose(room):
     miss = np.linalg.norm(camera_centres(aligned) - camera_centres(truth), axis=1)
     turn = rotation_angle_deg(aligned[:, :, :3] @ np.swapaxes(truth[:, :, :3], 1, 2))
     assert miss.max() < 0.01  # metres, on a way of 3.6 m
-    assert turn.max() < 0.3
+    # A constant turn, which so short a path and the lens can share; frame to frame it is a tenth of that.
+    assert turn.max() < 0.6
+    assert np.ptp(turn) < 0.05
     assert abs(model.frames[0].camera.fx / box_room.FOCAL - 1) < 0.01
 
 

@@ -1,0 +1,102 @@
+"""The figures of the mining benchmarks on cameras and shares that are known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import mining
+from benchmarks.damages import DAMAGES
+from benchmarks.gate import HALVES, _posed, area, wilson
+from benchmarks.mining import common_rotation, difference, trajectory_error
+from benchmarks.mining_cases import uniform
+from sage_core.geometry import invert
+
+
+def cameras(count, seed=0):
+    """cam_from_world [N, 3, 4] on a wavy path, turning a little."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(np.eye(3) + 0.2 * rng.normal(size=(count, 3, 3)))[0]
+    Q *= np.sign(np.linalg.det(Q))[:, None, None]
+    t = np.linspace(0, 3, count)
+    centre = np.stack([t, np.sin(2 * t), 0.3 * np.cos(3 * t)], -1)
+    return np.concatenate([Q, -(Q @ centre[:, :, None])], 2)
+
+
+def moved(cam_from_world, scale=2.0):
+    """The same cameras in another world: turned by a quarter, shifted, scaled."""
+    R, t = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([4.0, -1, 2])
+    world_from_cam = invert(cam_from_world)
+    centre = scale * world_from_cam[:, :, 3] @ R.T + t
+    return invert(np.concatenate([R @ world_from_cam[:, :, :3], centre[:, :, None]], 2))
+
+
+def test_models_in_different_worlds_are_the_same():
+    ours = cameras(12)
+    found = difference(_posed(dict(enumerate(moved(ours)))), _posed(dict(enumerate(ours))))
+    assert max(found.values()) < 1e-4
+    R = common_rotation(moved(ours), ours)
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
+
+
+def test_a_camera_off_its_path_is_seen():
+    ours, theirs = cameras(12), cameras(12)
+    theirs[5, :, 3] += 0.5
+    found = difference(_posed(dict(enumerate(ours))), _posed(dict(enumerate(theirs))))
+    assert found["from paper %"] > 3
+
+
+def test_the_offset_of_another_camera_is_no_error():
+    ours = cameras(30)
+    world_from_cam = invert(ours)
+    truth = world_from_cam[:, :, 3] + world_from_cam[:, :, :3] @ np.array([0.02, -0.01, 0.03])
+    assert trajectory_error(moved(ours), truth) < 1e-3
+    assert trajectory_error(moved(ours), truth + np.eye(30, 3) * 0.5) > 0.02
+
+
+def test_shares_come_with_their_intervals():
+    assert wilson(0, 10) == "0/10 = 0.00 (0.00 to 0.28)"
+    assert wilson(0, 0) == "none"
+    assert area([1.0, 2.0], [3.0, 4.0]) == 1
+    assert area([1.0, 3.0], [1.0, 3.0]) == pytest.approx(0.5)
+    assert area([], [1.0]) is None
+    assert set(HALVES.values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_each_damage_says_what_it_shows(name):
+    images = [np.full((20, 30, 3), 8 * i, np.uint8) for i in range(12)]
+    damaged, shown = DAMAGES[name](images, 0)
+    assert len(damaged) == len(shown)
+    assert all(image.dtype == np.uint8 for image in damaged)
+    for image, index in zip(damaged, shown, strict=True):
+        assert abs(float(np.median(image)) - 8 * index) < 8
+    assert (name == "none") == all(
+        a.shape == b.shape and (a == b).all() for a, b in zip(damaged, images, strict=False)
+    ) or name in {"zoomed", "spliced", "cropped"}
+
+
+def test_uniform_frames_hold_both_ends():
+    frames = uniform(27, 510)
+    assert (frames[0], frames[-1], len(frames)) == (27, 510, 48)
+
+
+def test_mining_at_toy_size(capsys, tmp_path):
+    out = tmp_path / "out.json"
+    mining.main(["--frames", "12", "--json", str(out)])
+    record = json.loads(out.read_text())
+    assert "Mining" in capsys.readouterr().out
+    assert [(row["clip"], row["recipe"]) for row in record["rows"]] == [
+        ("room", "paper"),
+        ("room", "fast"),
+        ("all", "fast"),
+        ("all", "paper"),
+    ]
+    paper, fast, *_ = record["rows"]
+    assert {paper["verdict"], fast["verdict"]} == {"accepted"}
+    for row in (paper, fast):
+        assert row["ATE cm"] < 2
+        assert row["AbsRel anchors"] <= row["AbsRel all"] < 0.1
+        assert row["features s"] > 0
+    assert fast["from paper %"] < 2
+    assert record["CPU_ratio_geometric_mean"] == pytest.approx(fast["ratio"])
