@@ -297,6 +297,8 @@ def mine(server, workspace, *words):
         text=True,
         env={**environment, "COLUMNS": "200"},
         start_new_session=True,
+        # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

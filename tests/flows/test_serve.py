@@ -74,7 +74,14 @@ def served(workspace, sources):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     log = workspace.with_suffix(".log")
     with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         try:
             yield f"http://127.0.0.1:{port}/api", log
         finally:
