@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,8 @@ def curate_video(workspace: str, item: str, config: SageConfig, run: str) -> dic
     """Judge one video or photo folder and record its verdict and its clips'."""
     ws = Workspace.open(workspace)
     inputs = curate_inputs(ws, item)
-    event = judge(
-        ws,
-        item=item,
-        stage=Stage.CURATE,
-        source=inputs.source,
-        parent=None,
-        config=config,
-        input_hash=inputs.hash,
-        run=run,
-        work=lambda: _curate(ws, item, inputs.artifacts["video"], config.curate),
-    )
-    return brief(event)
+    video = inputs.artifacts["video"]
+    return _judged(ws, item, inputs, config, run, lambda: _curate(ws, item, video, config.curate))
 
 
 @task(name="redecide", task_run_name="redecide-{item}", cache_policy=NO_CACHE)
@@ -65,6 +56,19 @@ def redecide_video(workspace: str, item: str, config: SageConfig, run: str) -> d
     ws = Workspace.open(workspace)
     inputs = curate_inputs(ws, item)
     stored = _stored_curation(ws, inputs, config.curate)
+    return _judged(
+        ws, item, inputs, config, run, lambda: _redecide(ws, item, stored, config.curate)
+    )
+
+
+def _judged(
+    ws: Workspace,
+    item: str,
+    inputs: Inputs,
+    config: SageConfig,
+    run: str,
+    work: Callable[[], Outcome],
+) -> dict[str, Any]:
     event = judge(
         ws,
         item=item,
@@ -74,7 +78,7 @@ def redecide_video(workspace: str, item: str, config: SageConfig, run: str) -> d
         config=config,
         input_hash=inputs.hash,
         run=run,
-        work=lambda: _redecide(ws, item, stored, config.curate),
+        work=work,
     )
     return brief(event)
 
