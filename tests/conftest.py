@@ -1,7 +1,9 @@
 """Property tests draw the same examples each time, and have no clock in them; nothing is told to anyone."""
 
 import os
+from collections import Counter
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("sage", derandomize=True, deadline=None)
@@ -9,3 +11,14 @@ settings.load_profile("sage")
 
 # Before anything imports Prefect, also when pytest is started by hand.
 os.environ.update({"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})
+
+
+_SLOW = 20
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The costliest files come first, so that no process is left with one of them at the end."""
+    cost: Counter[str] = Counter()
+    for item in items:
+        cost[str(item.path)] += _SLOW if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -cost[str(item.path)])
