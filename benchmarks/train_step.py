@@ -176,7 +176,7 @@ def _routine(case: Case, peak: float | None) -> Any:
 
     steps = WARM_UP + case.steps
     return Routine(
-        order=SampleOrder(per_epoch=10_000, ratio=0, batch=case.batch * case.processes),
+        order=SampleOrder(per_epoch=10_000, ratio=None, batch=case.batch * case.processes),
         rate=LearningRate(peak=1e-6, last=1e-6, warmup=0, steps=steps),
         seed=0,
         fingerprint="benchmark",

@@ -76,13 +76,18 @@ class RegularisationConfig(Section):
     )
     source: str | None = setting(
         None,
-        "Where labelled samples come from: 'rooms' for procedural rooms, or the path of an RGB-D data "
-        "set in the 7-Scenes layout.",
+        "Where labelled samples come from: 'rooms' for procedural rooms, 'world:DOMAIN' for a domain of the "
+        "procedural world (labelled, filmed), or the path of an RGB-D data set in the 7-Scenes layout.",
     )
     pool: int = setting(
         400, "Distinct labelled samples; they come round again when all were used.", ge=1, le=10**6
     )
-    ratio: int = setting(30, "Video samples for each labelled one.", ge=1, le=10_000)
+    ratio: int = setting(
+        30,
+        "Video samples for each labelled one; 0 for labelled ones alone (a control: plain further training).",
+        ge=0,
+        le=10_000,
+    )
 
 
 class OptimizerConfig(Section):

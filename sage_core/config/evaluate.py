@@ -39,6 +39,13 @@ class EvaluateConfig(Section):
         "Families of procedural rooms to test on: P (what mini was pretrained on), V (what the demo's "
         "films show), PV (P's shapes in V's look), VP.",
     )
+    world: tuple[Literal["choice", "seen", "near", "mid", "far"], ...] = setting(
+        (),
+        "Domains of the procedural world to test on (docs/world.md): seen (like the labelled scenes), near "
+        "(their shapes in a new look), mid (new shapes in their look), far (both new); choice to choose "
+        "settings on.",
+    )
+    world_tuples: int = setting(50, "Test tuples of each of those domains.", ge=1, le=10_000)
     rooms_tuples: int = setting(50, "Test tuples of each family of rooms.", ge=1, le=10_000)
     held_out_samples: int = setting(
         32,

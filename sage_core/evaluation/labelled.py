@@ -73,6 +73,7 @@ def test_sets(config: EvaluateConfig, size: int, seed: int, lists: Path | None) 
         SageError: a sequence from which no tuple can be drawn.
     """
     sets = [_rooms(family, config, size) for family in config.rooms]
+    sets += [_world(domain, config, size) for domain in config.world]
     for root in config.rgbd:
         sets += [
             _recorded(s, config, size, seed, lists)
@@ -92,6 +93,16 @@ def _rooms(family: str, config: EvaluateConfig, size: int) -> TestSet:
     return TestSet(
         f"rooms-{family}", f"rooms-{family}/{config.views}x{size}px/{METRICS_ID}", tuples
     )
+
+
+def _world(domain: str, config: EvaluateConfig, size: int) -> TestSet:
+    from sage_core.world.domains import domain_named, domain_sample
+
+    known = domain_named(domain)
+    seeds = known.seeds(config.world_tuples)
+    tuples = [partial(domain_sample, known, seed, config.views, size) for seed in seeds]
+    name = f"world-{domain}"
+    return TestSet(name, f"{name}/{config.views}x{size}px/{METRICS_ID}", tuples)
 
 
 def _recorded(

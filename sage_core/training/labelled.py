@@ -15,6 +15,7 @@ from sage_core.evaluation.tuples import draw_tuples, overlap_matrix
 from sage_core.training.order import SampleId
 
 LabelledSource = Callable[[SampleId], LabelledViews]
+_WORLD = "world:"
 _WINDOW = 32
 _STRIDES = 8
 _TRIES = 20
@@ -34,11 +35,15 @@ def labelled_source(adapt: AdaptConfig, size: int, seed: int) -> LabelledSource:
     if regularisation.source is None:
         raise ConfigError(
             "no labelled samples are configured, and without them the model forgets what it was trained "
-            "on: set adapt.regularisation.source to 'rooms' (procedural rooms) or to the path of an "
-            "RGB-D data set, or switch them off with adapt.regularisation.enabled=false"
+            "on: set adapt.regularisation.source to 'rooms' (procedural rooms), 'world:labelled' or the path "
+            "of an RGB-D data set, or switch them off with adapt.regularisation.enabled=false"
         )
     if regularisation.source == "rooms":
         return rooms(regularisation.pool, views, size, seed)
+    if regularisation.source.startswith(_WORLD):
+        return world(
+            regularisation.source.removeprefix(_WORLD), regularisation.pool, views, size, seed
+        )
     return recorded(regularisation.source, regularisation.pool, views, seed)
 
 
@@ -51,6 +56,27 @@ def rooms(pool: int, views: int, size: int, seed: int) -> LabelledSource:
         seeds = SPLITS["train"]
         drawn = seeds[int(_turn(sample, pool, seed).integers(len(seeds)))]
         return room_sample(drawn, sample.views or views, size)
+
+    return source
+
+
+def world(domain: str, pool: int, views: int, size: int, seed: int) -> LabelledSource:
+    """Samples of ``pool`` scenes of a domain of the procedural world, in turn.
+
+    Raises:
+        ConfigError: there is no such domain.
+    """
+    from sage_core.world.domains import domain_named, domain_sample
+
+    try:
+        known = domain_named(domain)
+    except ValueError as error:
+        raise ConfigError(f"adapt.regularisation.source={_WORLD}{domain}: {error}") from error
+    seeds = known.seeds(pool)
+
+    def source(sample: SampleId) -> LabelledViews:
+        drawn = seeds[int(_turn(sample, pool, seed).integers(len(seeds)))]
+        return domain_sample(known, drawn, sample.views or views, size)
 
     return source
 

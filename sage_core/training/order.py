@@ -69,19 +69,22 @@ class SampleOrder:
 
     Attributes:
         per_epoch: video samples in an epoch.
-        ratio: video samples for each labelled one (the paper's 30); 0 for no labelled samples.
+        ratio: video samples for each labelled one (the paper's 30); 0 for labelled samples alone, None for
+            none of them.
         batch: samples of one optimiser step, over all ranks.
         view_counts: how many context views each step's samples have; None for as many as the settings say.
     """
 
     per_epoch: int
-    ratio: int
+    ratio: int | None
     batch: int
     view_counts: ViewCounts | None = None
 
     def at(self, number: int) -> SampleId:
         """The sample with a number of the stream."""
         views = self.views(number // self.batch)
+        if self.ratio == 0:
+            return SampleId(Kind.LABELLED, *divmod(number, self.per_epoch), views)
         if self.ratio:
             turn, place = divmod(number, self.ratio + 1)
             if place == self.ratio:
@@ -106,7 +109,7 @@ class SampleOrder:
     def counts(self, steps: int) -> dict[Kind, int]:
         """How many samples of each kind the first ``steps`` steps take."""
         total = steps * self.batch
-        labelled = total // (self.ratio + 1) if self.ratio else 0
+        labelled = 0 if self.ratio is None else total // (self.ratio + 1)
         return {Kind.VIDEO: total - labelled, Kind.LABELLED: labelled}
 
     def steps(self, epochs: int) -> int:

@@ -88,7 +88,6 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
     ready = prepared(load_model(adapt.base), adapt, ranks, settings.seed)
     videos, sample = _samples(settings, ready)
     objective = Objective(adapt, device, supervision(ready.model))
-    first = partial(videos, SampleId(Kind.VIDEO, 0, 0))
     parts = Parts(
         ready.model,
         ready.groups,
@@ -96,7 +95,9 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
         objective,
         TERMS,
         teach=teacher(adapt, device),
-        picture=picture(objective, first) if adapt.render_steps else None,
+        picture=picture(objective, partial(videos, SampleId(Kind.VIDEO, 0, 0)))
+        if adapt.render_steps and videos
+        else None,
         # Where pictures keep their shape no two samples need take the same.
         flops=ready.flops(adapt) if ready.size_rule.kind == "square" else None,
     )
@@ -107,10 +108,10 @@ def build(settings: TrainSettings, ranks: Ranks) -> Built:
 
 def sample_order(adapt: AdaptConfig, datasets: int, seed: int) -> SampleOrder:
     """The stream of samples that the settings describe."""
-    ratio = adapt.regularisation.ratio if adapt.regularisation.enabled else 0
+    ratio = adapt.regularisation.ratio if adapt.regularisation.enabled else None
     views = adapt.views
     counts = ViewCounts(views.min, views.max, seed) if views.min and views.max else None
-    return SampleOrder(adapt.trajectories * datasets, ratio, adapt.optimizer.batch, counts)
+    return SampleOrder(adapt.trajectories * max(1, datasets), ratio, adapt.optimizer.batch, counts)
 
 
 def routine(settings: TrainSettings, order: SampleOrder, peak: float | None) -> Routine:
@@ -161,10 +162,23 @@ def _run(settings: TrainSettings, ranks: Ranks, until: int | None) -> Ending:
 
 def _samples(
     settings: TrainSettings, ready: Prepared
-) -> tuple[VideoSamples, Callable[[SampleId], Sample]]:
+) -> tuple[VideoSamples | None, Callable[[SampleId], Sample]]:
     adapt = settings.adapt
     order = sample_order(adapt, len(settings.datasets), settings.seed)
-    videos = VideoSamples(
+    videos = None if order.ratio == 0 else _videos(settings, ready, order)
+    views = labelled_source(adapt, ready.image_px, settings.seed)
+
+    def sample(one: SampleId) -> Sample:
+        if one.kind is Kind.VIDEO and videos:
+            return videos(one)
+        return labelled_sample(views(one), ready.size_rule)
+
+    return videos, sample
+
+
+def _videos(settings: TrainSettings, ready: Prepared, order: SampleOrder) -> VideoSamples:
+    adapt = settings.adapt
+    return VideoSamples(
         settings.datasets,
         adapt.sampling,
         size=ready.size_rule,
@@ -173,14 +187,6 @@ def _samples(
         most_views=adapt.views.max,
         rules=_rules(adapt, order),
     )
-    views = labelled_source(adapt, ready.image_px, settings.seed)
-
-    def sample(one: SampleId) -> Sample:
-        if one.kind is Kind.VIDEO:
-            return videos(one)
-        return labelled_sample(views(one), ready.size_rule)
-
-    return videos, sample
 
 
 def _rules(adapt: AdaptConfig, order: SampleOrder) -> SampleRules:

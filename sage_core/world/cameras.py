@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sage_core.world.scenes import Scene
 
 Array = npt.NDArray[np.float64]
-MOTIONS = ("walkthrough", "orbit", "handheld", "static", "rotation")
+MOTIONS = ("walkthrough", "orbit", "handheld", "static", "rotation", "drone")
 _CLEARANCE_M = 0.35
 
 
@@ -90,17 +90,18 @@ def _free_spot(scene: Scene, rng: np.random.Generator, height: float) -> Array:
 def camera_path(scene: Scene, motion: str, frames: int, fps: float, seed: int) -> Array:
     """A film's poses [frames, 3, 4].
 
-    ``walkthrough``: a smooth way through the room, looking about. ``orbit``: around the room's middle,
-    looking at it. ``handheld``: a walkthrough with the tremor of a hand. ``static``: a tripod.
-    ``rotation``: a tripod that pans.
+    ``walkthrough``: a smooth way through the room, looking about; from end to end where it is long.
+    ``orbit``: around the room's middle, looking at it. ``handheld``: a walkthrough with the tremor of a
+    hand. ``static``: a tripod. ``rotation``: a tripod that pans. ``drone``: an orbit from above that sinks.
 
     Raises:
         ValueError: unknown motion, or a room without space for the path.
     """
     rng = np.random.default_rng([scene.seed, seed, MOTIONS.index(_known(motion))])
     time = np.arange(frames) / fps
-    height = float(rng.uniform(*scene.family.layout.camera_height_m))
-    pitch = np.full(frames, math.radians(-10.0)) + 0.05 * _wander(rng, time, 0.15)
+    layout = scene.family.layout
+    height = float(rng.uniform(*layout.camera_height_m))
+    pitch = np.full(frames, math.radians(layout.gaze_pitch_deg)) + 0.05 * _wander(rng, time, 0.15)
     roll = np.radians(1.0) * _wander(rng, time, 0.2)
     if motion in ("static", "rotation"):
         spot = _free_spot(scene, rng, height)
@@ -110,6 +111,12 @@ def camera_path(scene: Scene, motion: str, frames: int, fps: float, seed: int) -
         return look(still, yaw, np.full(frames, pitch[0]), np.full(frames, roll[0]))
     if motion == "orbit":
         place, yaw = _orbit(scene, rng, time, height)
+    elif motion == "drone":
+        place, yaw = _orbit(scene, rng, time, max(height, 0.45 * scene.size[1]))
+        place[:, 1] -= np.minimum(0.08 * time, 0.15 * scene.size[1])
+        pitch -= math.radians(14)
+    elif max(scene.size[0], scene.size[2]) > 2 * min(scene.size[0], scene.size[2]):
+        place, yaw = _along(scene, rng, time, height)
     else:
         place, yaw = _walk(scene, rng, time, height)
     if motion == "handheld":
@@ -169,11 +176,29 @@ def _walk(
     return place, np.unwrap(yaw) + 0.06 * _wander(rng, time, 0.2)
 
 
+def _along(
+    scene: Scene, rng: np.random.Generator, time: Array, height: float
+) -> tuple[Array, Array]:
+    """From one end of a long room towards the other, swaying, with an eye on one wall, then the other."""
+    width, _, depth = scene.size
+    pace = min(rng.uniform(*scene.family.layout.pace_ms), (depth - 2.0) / max(time[-1], 1e-6))
+    backwards = rng.random() < 0.5
+    for attempt in range(60):
+        sway = 0.12 * (1 - attempt / 60) * width
+        x = width / 2 + sway * _wander(rng, time, 0.12)
+        z = rng.uniform(0.9, depth - 1.0 - pace * time[-1]) + pace * time
+        level = height + 0.005 * attempt + 0.03 * _wander(rng, time, 0.3)
+        place = np.stack([x, level, depth - z if backwards else z], axis=-1)
+        if not scene.blocked(place[:: max(1, len(place) // 60)], _CLEARANCE_M).any():
+            return place, (math.pi if backwards else 0.0) + 0.45 * _wander(rng, time, 0.12)
+    raise ValueError(f"no free way along scene {scene.seed} ({scene.family.name})")
+
+
 def _free_path(
     scene: Scene, rng: np.random.Generator, time: Array, height: float, spread: float
 ) -> Array:
     """An arc about the middle that touches nothing: smaller or higher arcs until one is free."""
-    speed = rng.uniform(0.3, 0.5)
+    speed = rng.uniform(*scene.family.layout.pace_ms)
     for attempt in range(60):
         shrink = spread * (1 - 0.012 * attempt)
         room = min(scene.size[0], scene.size[2]) / 2 - 0.6

@@ -282,11 +282,14 @@ def _lists(cell: Tensor, solid: Tensor, total: int) -> tuple[Tensor, Tensor]:
     count = torch.bincount(cell, minlength=total)
     order = torch.argsort(cell, stable=True)
     nth = torch.arange(len(cell), device=cell.device) - (count.cumsum(0) - count)[cell[order]]
-    longest = min(int(count.max()) if len(cell) else 0, _SLOTS - 1)
+    longest = int(count.max()) if len(cell) else 0
+    if longest >= _SLOTS:
+        raise ValueError(
+            f"{longest} solids of a kind in one tile of a picture, of at most {_SLOTS - 1}"
+        )
     table = torch.zeros(total, max(longest, 1), dtype=torch.long, device=cell.device)
-    kept = nth < longest
-    table[cell[order][kept], nth[kept]] = solid[order][kept]
-    return table, count.clamp(max=longest)
+    table[cell[order], nth] = solid[order]
+    return table, count
 
 
 def nearest(scenes: PackedScenes, blocks: Blocks, cameras: Cameras) -> Hits:

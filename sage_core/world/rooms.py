@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,10 @@ class RoomBatch:
     intrinsics: torch.Tensor
     cam_from_world: torch.Tensor
 
+    def to(self, device: torch.device) -> RoomBatch:
+        """The samples on a device."""
+        return RoomBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def room_sample(
     seed: int,
@@ -65,15 +70,16 @@ def room_batch(
     seeds: list[int],
     n_views: int,
     size: int | tuple[int, int],
-    family: str | Family = "P",
+    family: str | Family | Sequence[Family] = "P",
     *,
     smooth_edges: bool = True,
     device: torch.device | str = "cpu",
 ) -> RoomBatch:
-    """The samples of several seeds, rendered together."""
-    kind = family_named(family) if isinstance(family, str) else family
+    """The samples of several seeds, rendered together; of one family, or each of its own but of one look."""
     height, width = (size, size) if isinstance(size, int) else size
-    scenes = [build_scene(seed, kind) for seed in seeds]
+    if isinstance(family, str | Family):
+        family = [family_named(family) if isinstance(family, str) else family] * len(seeds)
+    scenes = [build_scene(seed, kind) for seed, kind in zip(seeds, family, strict=True)]
     views = [_views(scene, n_views, height, width) for scene in scenes]
     poses = torch.from_numpy(np.stack([pose for pose, _ in views]))
     K = torch.from_numpy(np.stack([matrix for _, matrix in views]))

@@ -3,7 +3,8 @@
 World frame: x and z level, y up, metres. A primitive is a box, an ellipsoid or an upright cylinder,
 turned about the vertical. Two families differ as data sets do: "P" is what the base model is pretrained
 on, "V" is where videos come from (other textures, larger spread of sizes, darker, other cameras);
-"PV" has P's geometry and cameras in V's look, "VP" the reverse.
+"PV" has P's geometry and cameras in V's look, "VP" the reverse. The others are called KIND-LOOK: what
+stands there, and how it is painted ("hall-worn").
 """
 
 from __future__ import annotations
@@ -74,15 +75,21 @@ class Layout:
     """Field of view along the short side of the image."""
     step_m: Range
     turn_deg: float
+    pace_ms: Range = (0.3, 0.5)
+    """Speed of a film's camera, metres a second."""
+    gaze_pitch_deg: float = -10.0
+    """Where a film's camera looks on the whole."""
+    lamp_gain: float = 1.0
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of scenes."""
+    """Scenes of one kind (a name in :data:`sage_core.world.kinds.KINDS`), layout and look."""
 
     name: str
     layout: Layout
     look: Look
+    kind: str = "room"
 
 
 _LAYOUT_P = Layout(
@@ -97,11 +104,52 @@ _LAYOUT_V = Layout(
 )  # fmt: skip
 _LOOK_P = Look("plain", (0.75, 1.0), (0.15, 0.55), (0.45, 0.6), (0.5, 0.8), (0.0, 0.1))
 _LOOK_V = Look("rich", (0.5, 0.9), (0.3, 0.8), (0.25, 0.4), (0.5, 0.9), (-0.1, 0.2))
+_LAYOUTS = {
+    "room": _LAYOUT_V,
+    "corridor": Layout(
+        width_m=(1.9, 3.2), depth_m=(8, 15), height_m=(2.3, 3.2), furniture=(3, 7), clutter=(2, 6),
+        camera_height_m=(1.2, 1.75), pitch_deg=(-16, 4), roll_deg=(-3, 3), fov_deg=(50, 70),
+        step_m=(0.15, 0.6), turn_deg=18, pace_ms=(0.5, 0.9), gaze_pitch_deg=-6,
+    ),
+    "office": Layout(
+        width_m=(6, 11), depth_m=(6, 11), height_m=(2.5, 3.3), furniture=(5, 9), clutter=(2, 8),
+        camera_height_m=(1.25, 1.8), pitch_deg=(-20, 2), roll_deg=(-3, 3), fov_deg=(48, 66),
+        step_m=(0.15, 0.55), turn_deg=22,
+    ),
+    "table": Layout(
+        width_m=(2.8, 4.2), depth_m=(2.8, 4.2), height_m=(2.3, 3.0), furniture=(8, 18), clutter=(1, 4),
+        camera_height_m=(1.25, 1.75), pitch_deg=(-38, -16), roll_deg=(-6, 6), fov_deg=(42, 60),
+        step_m=(0.08, 0.35), turn_deg=12, pace_ms=(0.2, 0.35), gaze_pitch_deg=-26,
+    ),
+    "court": Layout(
+        width_m=(12, 22), depth_m=(12, 22), height_m=(9, 14), furniture=(6, 12), clutter=(4, 12),
+        camera_height_m=(1.4, 2.2), pitch_deg=(-8, 8), roll_deg=(-4, 4), fov_deg=(48, 72),
+        step_m=(0.4, 1.6), turn_deg=20, pace_ms=(0.9, 1.5), gaze_pitch_deg=-2, lamp_gain=7,
+    ),
+    "hall": Layout(
+        width_m=(7, 12), depth_m=(10, 18), height_m=(4.5, 7), furniture=(6, 10), clutter=(3, 8),
+        camera_height_m=(1.3, 1.9), pitch_deg=(-10, 10), roll_deg=(-3, 3), fov_deg=(48, 70),
+        step_m=(0.25, 1.0), turn_deg=20, pace_ms=(0.5, 0.9), gaze_pitch_deg=-3, lamp_gain=2.5,
+    ),
+}  # fmt: skip
+"""One for each kind; P's rooms are narrower than those of ``room``."""
+_LOOKS = {
+    "plain": _LOOK_P,
+    "rich": _LOOK_V,
+    "worn": Look("worn", (0.55, 0.95), (0.1, 0.5), (0.4, 0.6), (0.5, 0.9), (-0.15, 0.1)),
+    "graphic": Look("graphic", (0.6, 1.0), (0.3, 0.9), (0.35, 0.55), (0.5, 0.9), (-0.15, 0.15)),
+}
 FAMILIES = {
     "P": Family("P", _LAYOUT_P, _LOOK_P),
     "V": Family("V", _LAYOUT_V, _LOOK_V),
     "PV": Family("PV", _LAYOUT_P, _LOOK_V),
     "VP": Family("VP", _LAYOUT_V, _LOOK_P),
+    "P-graphic": Family("P-graphic", _LAYOUT_P, _LOOKS["graphic"]),
+    **{
+        f"{kind}-{name}": Family(f"{kind}-{name}", layout, look, kind)
+        for kind, layout in _LAYOUTS.items()
+        for name, look in _LOOKS.items()
+    },
 }
 
 

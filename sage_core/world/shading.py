@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from sage_core.world.patterns import SIZE
 from sage_core.world.raycast import Cameras, Hits, PackedScenes, weighted_dot
 from sage_core.world.scenes import Shape
-from sage_core.world.textures import LEVELS, SIZE
+from sage_core.world.textures import LEVELS
 
 Tensor = torch.Tensor
 _CORNER_DARKENING = 0.35

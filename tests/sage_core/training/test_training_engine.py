@@ -201,7 +201,7 @@ def test_samples_follow_from_the_number_alone():
 
 
 def test_without_labels_every_sample_is_video():
-    order = SampleOrder(per_epoch=5, ratio=0, batch=2)
+    order = SampleOrder(per_epoch=5, ratio=None, batch=2)
     assert all(order.at(n).kind is Kind.VIDEO for n in range(100))
     assert order.steps(2) == 5
 

@@ -182,7 +182,7 @@ def test_view_counts_follow_from_seed_and_step():
 
 
 def test_images_at_once_stay_within_the_budget():
-    order = SampleOrder(60, 0, batch=12, view_counts=ViewCounts(2, 6, seed=9))
+    order = SampleOrder(60, None, batch=12, view_counts=ViewCounts(2, 6, seed=9))
     how = Routine(order, rate=None, seed=0, fingerprint="", micro_batch=2, images=6)
     for step in range(30):
         assert how.at_once(step) == max(1, 6 // order.views(step))

@@ -6,11 +6,9 @@ import torch
 
 from sage_core.models import build_model
 from sage_core.world import room_batch, room_sample
-from sage_core.world.pretrain import (
-    Phase,
-    Pretraining,
+from sage_core.world.pretrain import Phase, Pretraining, learning_rate
+from sage_core.world.pretrain_losses import (
     as_input,
-    learning_rate,
     mean_error,
     predict_points,
     splat_loss,
