@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sage_core.world import Scene, build_scene, camera_path, look, render_views
-from sage_core.world.videos import Effects, film_intrinsics, write_pictures
+from sage_core.world.encoding import Effects, write_pictures
+from sage_core.world.videos import film_intrinsics
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]

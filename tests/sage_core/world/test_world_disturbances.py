@@ -13,7 +13,8 @@ from sage_core.world.disturbances import (
     draw_overlay,
     make_movers,
 )
-from sage_core.world.videos import Effects, Shot, film_intrinsics, write_shots
+from sage_core.world.encoding import Effects
+from sage_core.world.videos import Shot, film_intrinsics, write_shots
 
 torch.set_num_threads(1)  # rays come in portions too small to share
 SIZE = (96, 72)

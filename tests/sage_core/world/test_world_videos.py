@@ -8,11 +8,11 @@ import pytest
 from sage_core.errors import MediaError
 from sage_core.video.frames import open_frames
 from sage_core.world import build_scene, camera_path
+from sage_core.world.encoding import Effects
 from sage_core.world.render import render_views
 from sage_core.world.rooms import SPLITS
 from sage_core.world.videos import (
     DEMO_FILMS,
-    Effects,
     Shot,
     film_intrinsics,
     film_shots,
