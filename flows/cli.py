@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_catalog import CatalogError, Workspace
-from flows import _models, _show
+from flows import _models, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -45,6 +45,7 @@ shards_app = typer.Typer(no_args_is_help=True, help="Check and look into Parquet
 app.add_typer(config_app, name="config")
 app.add_typer(shards_app, name="shards")
 app.add_typer(_models.app, name="models")
+app.command()(_study.study)
 
 WorkspaceOption = Annotated[
     Path,
