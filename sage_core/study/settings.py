@@ -13,7 +13,6 @@ from sage_core.config._load import problems
 from sage_core.errors import ConfigError
 from sage_core.study.variants import FIRST, VARIANTS, Variant, merged
 
-
 PRESETS = ("mini",)
 
 
