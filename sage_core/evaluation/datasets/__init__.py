@@ -1,0 +1,6 @@
+"""RGB-D data sets in their original layouts, and whether a copy of one agrees with itself."""
+
+from sage_core.evaluation.datasets._named import DATASETS, DataSet, Reading, data_set
+from sage_core.evaluation.datasets._scene import Frame, Scene
+
+__all__ = ["DATASETS", "DataSet", "Frame", "Reading", "Scene", "data_set"]
