@@ -82,7 +82,8 @@ DATASETS = {
             "7-Scenes",
             "Microsoft's own terms: non-commercial use",
             "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/",
-            "SCENE/seq-XX/frame-NNNNNN.color.png, .depth.png (better .depth.proj.png), .pose.txt; SCENE/TestSplit.txt",
+            "SCENE/seq-XX/frame-NNNNNN.color.png, .depth.proj.png (or .depth.png), .pose.txt; "
+            "SCENE/TestSplit.txt",
             seven_scenes.find,
             variants={
                 "raw": "depth and colour taken for one camera, its intrinsics in camera-intrinsics.txt"
@@ -102,7 +103,8 @@ DATASETS = {
             "ScanNet",
             "ScanNet's terms of use: signed agreement, non-commercial research",
             "http://www.scan-net.org/",
-            "SCENE/color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_depth.txt; of a .sens file: sage datasets unpack",
+            "SCENE/color/N.jpg, depth/N.png, pose/N.txt, intrinsic/intrinsic_depth.txt; `sage datasets "
+            "unpack` makes this of a .sens file",
             scannet.find,
         ),
         DataSet(
@@ -110,7 +112,8 @@ DATASETS = {
             "Matterport3D",
             "Matterport's terms of use: signed agreement, non-commercial academic use",
             "https://niessner.github.io/Matterport/",
-            "HOUSE/undistorted_camera_parameters/HOUSE.conf, undistorted_color_images/, undistorted_depth_images/",
+            "HOUSE/undistorted_camera_parameters/HOUSE.conf, undistorted_color_images/, "
+            "undistorted_depth_images/",
             matterport.find,
             variants={
                 "cy-top": "the principal point's y counted from the top, as in CUT3R's preprocessing"

@@ -107,8 +107,8 @@ class StraighteningReader:
 
 @dataclass(frozen=True)
 class RegisteringReader:
-    """Depth of a camera beside the colour camera, moved into the colour camera: each point is drawn where it lands,
-    the nearest wins.
+    """Depth of a camera beside the colour camera, moved into the colour camera: each point is drawn where
+    it lands, the nearest wins.
 
     Attributes:
         source: reads the files as they are.

@@ -25,8 +25,8 @@ class Frame:
         number: the data set's own number; the place in its list where it has none.
         image: colour picture.
         depth: depth picture, or None where the data set has none for this view.
-        intrinsics: float64 [3, 3] in pixels of the depth picture, which the colour picture is brought to; pixel
-            centres at +0.5.
+        intrinsics: float64 [3, 3] in pixels of the depth picture, which the colour picture is brought to;
+            pixel centres at +0.5.
         cam_from_world: float64 [3, 4], OpenCV axes, metres.
     """
 

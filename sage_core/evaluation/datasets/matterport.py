@@ -1,10 +1,11 @@
 """Matterport3D (Chang et al. 2017), its undistorted pictures.
 
-``HOUSE/undistorted_camera_parameters/HOUSE.conf`` lists ``intrinsics_matrix`` and, for the pictures that share it,
-``scan DEPTH COLOUR`` and a 4x4 pose (camera to world, metres) of a camera that looks down -z with y up. Depth is z, 16
-bit, 0.25 mm a step, 0 for none. The set's own page says that pictures have their origin at the bottom left, so the
-principal point's y is counted from below; published preprocessing (CUT3R) takes it as it is, and so does the variant
-``cy-top``. ``sage datasets check`` says which of them a copy agrees with.
+``HOUSE/undistorted_camera_parameters/HOUSE.conf`` lists ``intrinsics_matrix`` and, for the pictures that
+share it, ``scan DEPTH COLOUR`` and a 4x4 pose (camera to world, metres) of a camera that looks down -z with
+y up. Depth is z, 16 bit, 0.25 mm a step, 0 for none. The set's own page says that pictures have their
+origin at the bottom left, so the principal point's y is counted from below; published preprocessing (CUT3R)
+takes it as it is, and so does the variant ``cy-top``. ``sage datasets check`` says which of them a copy
+agrees with.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Neural RGB-D (Azinović et al. 2022), nine rendered rooms.
 
-``SCENE/images/imgN.png``, ``depth/depthN.png`` (16 bit, millimetres), ``poses.txt`` (four lines a frame, camera to world,
-OpenGL axes: y up, looking down -z), ``focal.txt``. Poses written as ``nan`` are left out and counted; CUT3R's and
-Spann3R's suites read them as the identity and use them.
+``SCENE/images/imgN.png``, ``depth/depthN.png`` (16 bit, millimetres), ``poses.txt`` (four lines a frame,
+camera to world, OpenGL axes: y up, looking down -z), ``focal.txt``. Poses written as ``nan`` are left out
+and counted; CUT3R's and Spann3R's suites read them as the identity and use them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ScanNet (Dai et al. 2017) as its own tool exports it.
 
-``SCENE/color/N.jpg`` (1296x968), ``depth/N.png`` (640x480, 16 bit, millimetres), ``pose/N.txt`` (4x4, camera to world;
-not finite where tracking was lost), ``intrinsic/intrinsic_depth.txt`` (4x4). Colour is brought to the depth's size and
-both share the depth's intrinsics, as in CUT3R's preprocessing. A ``.sens`` file is unpacked into this layout by
-:mod:`sage_core.evaluation.datasets.scannet_sens`.
+``SCENE/color/N.jpg`` (1296x968), ``depth/N.png`` (640x480, 16 bit, millimetres), ``pose/N.txt`` (4x4,
+camera to world; not finite where tracking was lost), ``intrinsic/intrinsic_depth.txt`` (4x4). Colour is
+brought to the depth's size and both share the depth's intrinsics, as in CUT3R's preprocessing. A ``.sens``
+file is unpacked into this layout by :mod:`sage_core.evaluation.datasets.scannet_sens`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def _numbers(folder: Path) -> list[int]:
     for kind, there in found.items():
         if gone := sorted(every - there):
             raise MediaError(
-                f"{folder}: frame {gone[0]} lacks its file in {kind}/ ({len(gone)} frames do): export the scene "
-                "again, or remove what is left of these frames",
+                f"{folder}: frame {gone[0]} lacks its file in {kind}/ ({len(gone)} frames do): export "
+                "the scene again, or remove what is left of these frames",
                 reason=Reason.MISSING_INPUT,
             )
     return sorted(every)

@@ -1,8 +1,9 @@
 """Unpacks ScanNet's ``.sens`` files into the exported layout.
 
-The file: version (4), sensor's name, four 4x4 matrices (intrinsics and extrinsics of colour and depth), how pictures are
-packed, their sizes, depth units a metre, count of frames; then for each frame a 4x4 pose (camera to world), two
-times, and the packed pictures. Little endian throughout.
+The file: version (4), sensor's name, four 4x4 matrices (intrinsics and extrinsics of colour and depth), how
+    pictures are
+packed, their sizes, depth units a metre, count of frames; then for each frame a 4x4 pose (camera to world),
+two times, and the packed pictures. Little endian throughout.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ class Packed:
 def unpack(file: Path, out: Path, every: int = 1) -> int:
     """Write every n-th frame of a ``.sens`` file as an exported scene; returns how many.
 
-    Frames keep their numbers. Depth is written in millimetres. The scene appears whole: what there is under its name is
-    not touched.
+    Frames keep their numbers. Depth is written in millimetres. The scene appears whole: what there is under
+    its name is not touched.
 
     Raises:
-        MediaError: not a ``.sens`` file of version 4 with JPEG and zlib, cut off, or ``out`` is there already.
+        MediaError: not a ``.sens`` file of version 4 with JPEG and zlib, cut off, or ``out`` is there
+            already.
     """
     if out.exists():
         raise MediaError(f"{out} is there already: name another folder", reason=Reason.BAD_CONFIG)
@@ -87,7 +89,8 @@ def read_header(source: BinaryIO, file: Path) -> Header:
     )
     if (colour, depth) != (_JPEG, _ZLIB):
         raise MediaError(
-            f"{file} packs colour as {colour} and depth as {depth}; SAGE reads JPEG ({_JPEG}) and zlib ({_ZLIB})"
+            f"{file} packs colour as {colour} and depth as {depth}; SAGE reads JPEG ({_JPEG}) and "
+            f"zlib ({_ZLIB})"
         )
     return Header(matrices, (width, height), per_metre, count)
 

@@ -1,10 +1,11 @@
 """7-Scenes (Shotton et al. 2013), and other recordings in its layout.
 
-``SCENE/seq-XX/frame-NNNNNN.color.png`` (or jpg), ``.depth.png`` (16 bit, millimetres; 0 and 65535 mean none),
-``.pose.txt`` (4x4, camera to world, metres); ``SCENE/TestSplit.txt``. The depth camera has a focal length of 585,
-the colour camera of 525, and ``.depth.png`` is *not* registered to colour. Published suites read
-``.depth.proj.png``, which is; where it is missing, depth is moved into the colour camera here. The variant ``raw``
-takes both for one camera, as is common elsewhere, and reads its intrinsics beside the sequence.
+``SCENE/seq-XX/frame-NNNNNN.color.png`` (or jpg), ``.depth.png`` (16 bit, millimetres; 0 and 65535 mean
+none), ``.pose.txt`` (4x4, camera to world, metres); ``SCENE/TestSplit.txt``. The depth camera has a focal
+length of 585, the colour camera of 525, and ``.depth.png`` is *not* registered to colour. Published suites
+read ``.depth.proj.png``, which is; where it is missing, depth is moved into the colour camera here. The
+variant ``raw`` takes both for one camera, as is common elsewhere, and reads its intrinsics beside the
+sequence.
 """
 
 from __future__ import annotations

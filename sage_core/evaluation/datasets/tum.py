@@ -1,9 +1,10 @@
 """TUM RGB-D (Sturm et al. 2012).
 
-``rgb.txt`` and ``depth.txt`` (time, file), ``groundtruth.txt`` (time, tx ty tz qx qy qz qw, camera to world, metres);
-depth of 16 bits, 5000 a metre, 0 for none, registered to colour. The clocks differ, so pictures and poses are put
-together by nearest time. Colour of freiburg1 and freiburg2 is distorted, and depth with it; both are straightened
-here. ``depth x 1.035`` of the old page is in the files already and is not applied.
+``rgb.txt`` and ``depth.txt`` (time, file), ``groundtruth.txt`` (time, tx ty tz qx qy qz qw, camera to
+world, metres); depth of 16 bits, 5000 a metre, 0 for none, registered to colour. The clocks differ, so
+pictures and poses are put together by nearest time. Colour of freiburg1 and freiburg2 is distorted, and
+depth with it; both are straightened here. The depth factors of the set's page
+(1.035 for freiburg1) are in the files already and are not applied.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def open_sequence(folder: Path, max_depth_m: float = 10.0) -> Scene:
     """One sequence; frames are numbered by their place in ``rgb.txt``.
 
     Raises:
-        MediaError: a list that lacks or garbles something, a listed picture that is not there, or too few colour
-            pictures with depth and pose within 0.02 s.
+        MediaError: a list that lacks or garbles something, a listed picture that is not there, or too few
+            colour pictures with depth and pose within 0.02 s.
     """
     rgb, depth = _list(folder / "rgb.txt"), _list(folder / "depth.txt")
     poses = _poses(folder / "groundtruth.txt")

@@ -1,9 +1,10 @@
 """UASOL (Bauer et al. 2019), outdoor walks with a ZED stereo camera.
 
-``SEQUENCE/complete.json`` lists under ``Data`` each frame's ``color_frame_left``, ``depth_frame`` (pictures in ``Images/``)
-and ``m``, a 4x4 pose with its translation in millimetres; ``log.txt`` holds the left camera's intrinsics; depth is 16
-bit, millimetres. Published preprocessing takes ``m`` for camera to world and no second source says so: the variant
-``world-to-camera`` takes it the other way round, and ``sage datasets check`` says which a copy agrees with.
+``SEQUENCE/complete.json`` lists under ``Data`` each frame's ``color_frame_left``, ``depth_frame`` (pictures
+in ``Images/``) and ``m``, a 4x4 pose with its translation in millimetres; ``log.txt`` holds the left
+camera's intrinsics; depth is 16 bit, millimetres. Published preprocessing takes ``m`` for camera to world
+and no second source says so: the variant ``world-to-camera`` takes it the other way round, and ``sage
+datasets check`` says which a copy agrees with.
 """
 
 from __future__ import annotations
