@@ -86,11 +86,11 @@ def real_cases(data: Path) -> list[Case]:
 
 
 def _seven_scenes(folder: Path) -> Truth:
-    from sage_core.evaluation.seven_scenes import open_sequence
+    from sage_core.evaluation.datasets.seven_scenes import open_sequence
 
     sequence = open_sequence(folder)
-    index = {int(path.name[6:12]): place for place, path in enumerate(sequence.colour)}
-    poses = {frame: sequence.cam_from_world[place] for frame, place in index.items()}
+    index = {frame.number: place for place, frame in enumerate(sequence.frames)}
+    poses = {frame.number: frame.cam_from_world for frame in sequence.frames}
     return Truth(poses, lambda frame: sequence.depth(index[frame]))
 
 

@@ -13,6 +13,8 @@ import torch
 
 from sage_core.config.evaluate import EvaluateConfig
 from sage_core.errors import SageError
+from sage_core.evaluation.datasets import Scene
+from sage_core.evaluation.datasets.seven_scenes import find_sequences
 from sage_core.evaluation.metrics import (
     cameras_from_pointmaps,
     focal_from_pointmap,
@@ -22,7 +24,6 @@ from sage_core.evaluation.metrics import (
     pose_errors,
 )
 from sage_core.evaluation.samples import LabelledViews
-from sage_core.evaluation.seven_scenes import Sequence7, find_sequences
 from sage_core.evaluation.tuples import frozen_tuples
 from sage_core.geometry import relative
 from sage_core.models import GeometricModel
@@ -106,7 +107,7 @@ def _world(domain: str, config: EvaluateConfig, size: int) -> TestSet:
 
 
 def _recorded(
-    sequence: Sequence7, config: EvaluateConfig, size: int, seed: int, lists: Path | None
+    sequence: Scene, config: EvaluateConfig, size: int, seed: int, lists: Path | None
 ) -> TestSet:
     band = (config.min_overlap, config.max_overlap)
     frames = frozen_tuples(sequence, config.views, config.rgbd_tuples, seed, band, lists)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sage_core.errors import SageError
-from sage_core.evaluation.seven_scenes import Sequence7
+from sage_core.evaluation.datasets import Scene
 from sage_core.geometry import invert, project, transform, unproject
 from sage_core.types import Reason
 
@@ -27,7 +27,7 @@ _DEPTH_TOLERANCE = 0.1
 _TRIES = 200
 
 
-def overlap_matrix(sequence: Sequence7) -> Array:
+def overlap_matrix(sequence: Scene) -> Array:
     """Overlap of all pairs of frames, float64 [N, N], 0..1, ones on the diagonal."""
     coarse = [_coarse(sequence.depth(index)) for index in range(len(sequence))]
     count = len(coarse)
@@ -47,19 +47,21 @@ def _coarse(depth: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
     return columns + 0.5, rows + 0.5, depth[np.ix_(rows, columns)].astype(np.float64)
 
 
-def _world_points(coarse: tuple[Array, Array, Array], sequence: Sequence7, index: int) -> Array:
+def _world_points(coarse: tuple[Array, Array, Array], sequence: Scene, index: int) -> Array:
     x, y, depth = coarse
     pixels = np.stack(np.meshgrid(x, y), axis=-1)
     known = depth > 0
-    camera = unproject(sequence.intrinsics, pixels[known], depth[known])
-    return transform(invert(sequence.cam_from_world[index]), camera)
+    frame = sequence.frames[index]
+    camera = unproject(frame.intrinsics, pixels[known], depth[known])
+    return transform(invert(frame.cam_from_world), camera)
 
 
 def _share_seen(
-    world: Array, coarse: tuple[Array, Array, Array], sequence: Sequence7, index: int
+    world: Array, coarse: tuple[Array, Array, Array], sequence: Scene, index: int
 ) -> float:
     xs, ys, depth = coarse
-    pixels, z = project(sequence.intrinsics, transform(sequence.cam_from_world[index], world))
+    frame = sequence.frames[index]
+    pixels, z = project(frame.intrinsics, transform(frame.cam_from_world, world))
     column = np.full(len(z), -1)
     row = column.copy()
     ahead = z > 0
@@ -106,7 +108,7 @@ def _grow(
 
 
 def frozen_tuples(
-    sequence: Sequence7,
+    sequence: Scene,
     views: int,
     count: int,
     seed: int,
@@ -120,7 +122,7 @@ def frozen_tuples(
     """
     rules = {
         "sequence": sequence.name,
-        "frames": [path.name for path in sequence.colour],
+        "frames": [frame.image.name for frame in sequence.frames],
         "views": views,
         "count": count,
         "seed": seed,

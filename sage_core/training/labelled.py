@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from sage_core.config.adapt import AdaptConfig
 from sage_core.errors import ConfigError, TrainingError
+from sage_core.evaluation.datasets import Scene
+from sage_core.evaluation.datasets.seven_scenes import find_sequences
 from sage_core.evaluation.samples import LabelledViews
-from sage_core.evaluation.seven_scenes import Sequence7, find_sequences
 from sage_core.evaluation.tuples import draw_tuples, overlap_matrix
 from sage_core.training.order import SampleId
 
@@ -107,15 +107,11 @@ def recorded(root: str, pool: int, views: int, seed: int) -> LabelledSource:
     return source
 
 
-def _tuple(sequence: Sequence7, views: int, rng: np.random.Generator) -> LabelledViews | None:
+def _tuple(sequence: Scene, views: int, rng: np.random.Generator) -> LabelledViews | None:
     stride = int(rng.integers(1, max(2, min(_STRIDES, len(sequence) // views) + 1)))
     first = int(rng.integers(max(1, len(sequence) - stride * _WINDOW)))
     frames = np.arange(first, len(sequence), stride)[:_WINDOW]
-    window = replace(
-        sequence,
-        colour=[sequence.colour[frame] for frame in frames],
-        cam_from_world=sequence.cam_from_world[frames],
-    )
+    window = sequence.select(frames.tolist())
     drawn = draw_tuples(overlap_matrix(window), views, 1, int(rng.integers(2**31)), *_BAND)
     return window.views(drawn[0]) if drawn else None
 
