@@ -21,7 +21,7 @@ from sage_core.report.contents import (
 from sage_core.report.metrics import comparison
 from sage_core.report.pictures import Picture, depth_range, embed, with_anchors
 from sage_core.report.render import render_html
-from sage_core.report.scene import Scene, pack_scene
+from sage_core.report.scene import Scene, pack_scene, upright
 
 __all__ = [
     "Cell",
@@ -44,5 +44,6 @@ __all__ = [
     "embed",
     "pack_scene",
     "render_html",
+    "upright",
     "with_anchors",
 ]
