@@ -15,7 +15,6 @@ from sage_core.config.curate import CurateConfig
 from sage_core.errors import ConfigError, SageError
 from sage_core.explain import Evidence, Explanation, Mark, Scene, Still
 from sage_core.mining import Measures, Thumbnails, Timeline
-from sage_core.report.figures import holds
 from sage_core.types import Clip, Figure, Judgement, Reason, Stage, Verdict
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".html")
@@ -94,7 +93,7 @@ def explanation(ws: Workspace, item: str) -> Explanation:
     shown, evidence = _part("frames", lambda: _frames(ws, found, view, notes), notes) or ([], None)
     scene = _part("reconstruction", lambda: _scene(ws, found, notes), notes)
     figures, figures_of = _figures(found)
-    broken = [name for name, figure in figures.items() if holds(figure) is False]
+    broken = [name for name, figure in figures.items() if explain.fails(figure)]
     return Explanation(
         title=titles_of(ws).get(item, item),
         item=item,
@@ -122,9 +121,7 @@ def _part(what: str, make: Callable[[], Part | None], notes: list[str]) -> Part 
         return None
 
 
-def _events(
-    ws: Workspace, item: str
-) -> tuple[dict[Stage, StageEvent], dict[Stage, StageEvent]]:
+def _events(ws: Workspace, item: str) -> tuple[dict[Stage, StageEvent], dict[Stage, StageEvent]]:
     """An item's events and its video's; both the same for a video."""
 
     def of(name: str) -> dict[Stage, StageEvent]:
@@ -134,7 +131,9 @@ def _events(
     events = of(item)
     if not events:
         if any(ws.catalog.find(item, stage.value) for stage in Stage):
-            raise ConfigError(f"{item} is a training run: see `sage report`; this is for videos and clips")
+            raise ConfigError(
+                f"{item} is a training run: see `sage report`; this is for videos and clips"
+            )
         raise ConfigError(f"{ws.root} has no item {item}: `sage items -w {ws.root}` lists them")
     parent = next((event.parent for event in events.values() if event.parent), None)
     return events, of(parent) if parent else events
@@ -179,7 +178,8 @@ def _drawn(
 ) -> explain.Timeline:
     """The view as bands and curves."""
     poses = _part("poses over time", lambda: _poses(ws, found), notes) or []
-    scores = explain.curves(view.timeline, found.reason, broken)
+    span = _span(found, view)
+    scores = explain.curves(view.timeline, span, found.reason, broken)
     return explain.Timeline(
         view.start_s,
         view.end_s,
@@ -221,7 +221,8 @@ def _frames(
     evidence = _part("tracks", lambda: _evidence(media, found, view), notes) if view else None
     if strip:
         return strip, evidence
-    return _part("frames", lambda: _decoded_strip(media, found), notes) or [], evidence
+    strip = _part("frames", lambda: _decoded_strip(media, found), notes) or []
+    return strip, _small(found, strip)
 
 
 def _media(ws: Workspace, found: _Item, notes: list[str]) -> Path | None:
@@ -231,7 +232,9 @@ def _media(ws: Workspace, found: _Item, notes: list[str]) -> Path | None:
     path = ws.store.path(event.artifacts["video"].path)
     if path.exists():
         return path
-    notes.append(f"The source's file is gone ({event.artifacts['video'].path}): no frame of it is shown in full.")
+    notes.append(
+        f"The source's file is gone ({event.artifacts['video'].path}): no frame of it is shown in full."
+    )
     return None
 
 
@@ -288,11 +291,19 @@ def _decoded_strip(media: Path, found: _Item) -> list[Still]:
     ]
 
 
+def _small(found: _Item, strip: Sequence[Still]) -> Evidence | None:
+    """A source whose header is too small, in the size that it should have."""
+    figure = event_figures(found.last).get("short_side_px")
+    header = found.curation["header"] if found.curation else None
+    if figure is None or not explain.fails(figure) or not strip or not header:
+        return None
+    size = (header["width"], header["height"])
+    return explain.within(strip[len(strip) // 2].image, size, int(figure.threshold or 0))
+
+
 def _evidence(media: Path, found: _Item, view: _View) -> Evidence | None:
     kind = str(found.last.figures.get("kind", {}).get("value", ""))
-    clip = found.clip or _deciding(found)
-    span = (clip.start_s, clip.end_s) if clip else (view.start_s, view.end_s)
-    moment = explain.telling_moment(view.timeline, *span, found.reason, kind)
+    moment = explain.telling_moment(view.timeline, *_span(found, view), found.reason, kind)
     if moment is None:
         return None
     entries = [e for e in view.timeline.measures.entries if e.frame <= moment.frames[0]]
@@ -302,13 +313,15 @@ def _evidence(media: Path, found: _Item, view: _View) -> Evidence | None:
     return explain.evidence(pictures, moment)
 
 
-def _deciding(found: _Item) -> Clip | None:
-    """Of a video that was rejected for its clips' reason, the longest clip of that reason."""
+def _span(found: _Item, view: _View) -> tuple[float, float]:
+    """The seconds that were judged: of the clip, of the clip that decided, or all."""
     stretch = _deciding_stretch(found)
-    return Clip.from_json(stretch["clip"]) if stretch else None
+    clip = Clip.from_json(stretch["clip"]) if stretch else found.clip
+    return (clip.start_s, clip.end_s) if clip else (view.start_s, view.end_s)
 
 
 def _deciding_stretch(found: _Item) -> dict[str, Any] | None:
+    """Of a video that was rejected for its clips' reason, the longest clip of that reason."""
     clips = found.curation["clips"] if found.curation else []
     wanted = [c for c in clips if c["judgement"]["reason"] == found.last.reason]
     if found.clip is not None or found.last.stage != Stage.CURATE.value or not wanted:
@@ -325,11 +338,17 @@ def _figures(found: _Item) -> tuple[dict[str, Figure], str]:
         clip = stretch["clip"]
         name = f"figures of {clip['start_s']:.1f} to {clip['end_s']:.1f} s"
     else:
-        events = list(found.events.values())[-2:] if found.clip else [found.last]
-        stored = {n: f for e in reversed(events) for n, f in event_figures(e).items()}
-        name = f"figures of {' and '.join(e.stage for e in events)}"
+        stages = list(reversed(found.events.values())) if found.clip else [found.last]
+        stored = {}
+        for event in stages:  # the last stage has the last word where two measure the same
+            stored = {
+                **stored,
+                **{n: f for n, f in event_figures(event).items() if n not in stored},
+            }
+        name = f"figures of {' and '.join(e.stage for e in stages)}"
     ruled = {name: figure for name, figure in stored.items() if figure.rule}
-    ordered = sorted(ruled.items(), key=lambda pair: holds(pair[1]) is not False)
+    first = explain.first_figures(found.reason)
+    ordered = sorted(ruled.items(), key=lambda p: (not explain.fails(p[1]), p[0] not in first))
     return dict(ordered[:_MOST_FIGURES]), name
 
 
@@ -346,4 +365,6 @@ def _facts(found: _Item) -> list[str]:
 
 def _judgement(event: StageEvent) -> Judgement:
     reason = Reason(event.reason) if event.reason else None
-    return Judgement(Verdict(event.verdict), reason, event.message, event_figures(event), event.retryable)
+    return Judgement(
+        Verdict(event.verdict), reason, event.message, event_figures(event), event.retryable
+    )

@@ -15,11 +15,19 @@ from sage_core.explain._contents import (
     Timeline,
 )
 from sage_core.explain._html import to_html
-from sage_core.explain._media import decode_frames, decode_spread, decoded, evidence, read_picture
+from sage_core.explain._media import (
+    decode_frames,
+    decode_spread,
+    decoded,
+    evidence,
+    read_picture,
+    within,
+)
 from sage_core.explain._model import pose_curves, read_scene
 from sage_core.explain._moment import Moment, spread, telling_moment
+from sage_core.explain._panels import fails
 from sage_core.explain._picture import draw, to_jpeg, to_png
-from sage_core.explain._scores import bands, curves, legend, mark_at, nearest
+from sage_core.explain._scores import bands, curves, first_figures, legend, mark_at, nearest
 
 __all__ = [
     "Band",
@@ -39,6 +47,8 @@ __all__ = [
     "decoded",
     "draw",
     "evidence",
+    "fails",
+    "first_figures",
     "legend",
     "mark_at",
     "nearest",
@@ -50,4 +60,5 @@ __all__ = [
     "to_html",
     "to_jpeg",
     "to_png",
+    "within",
 ]

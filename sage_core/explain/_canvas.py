@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
 
 from sage_core.explain._contents import Image
 from sage_core.explain._style import GROUND, INK, TYPE
@@ -21,6 +20,7 @@ class Canvas:
     """``height`` in pixels; draws with matplotlib's own renderer, whatever display there is."""
 
     def __init__(self, height: int) -> None:
+        from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -32,6 +32,8 @@ class Canvas:
     def axes(self, left: float, top: float, width: float, height: float, **more: Any) -> Axes:
         """Axes in that rectangle, without a frame unless asked for."""
         box = (left / WIDTH, 1 - (top + height) / self.height, width / WIDTH, height / self.height)
+        from matplotlib import rc_context
+
         with rc_context(TYPE):
             return self._figure.add_axes(box, **more)
 
@@ -53,13 +55,20 @@ class Canvas:
         """Text whose upper edge is at ``top``."""
         style = {"color": INK, "va": "top", **more}
         at = (left / WIDTH, 1 - top / self.height)
-        self._figure.text(*at, text, fontsize=points(size_px), **style)
+        self._figure.text(*at, clean(text), fontsize=points(size_px), **style)
 
     def pixels(self) -> Image:
         """The page, uint8 [H, W, 3] RGB."""
+        from matplotlib import rc_context
+
         with rc_context(TYPE):
             self._canvas.draw()
         return np.asarray(self._canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+
+
+def clean(text: str) -> str:
+    """On one line, without what no font shows."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def points(size_px: float) -> float:

@@ -65,6 +65,7 @@ class Curve:
         threshold, rule: as of :class:`sage_core.types.Figure`; None without.
         logarithmic: whether ratios matter rather than differences.
         stepped: one value for a whole stretch, drawn level.
+        decides: whether the verdict hangs on it.
     """
 
     figure: str
@@ -75,6 +76,7 @@ class Curve:
     rule: str | None = None
     logarithmic: bool = False
     stepped: bool = False
+    decides: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,14 @@ class Evidence:
 
     Attributes:
         caption: what is seen.
-        tracks: corners followed from it on, in its pixels.
+        tracks: corners followed from it on, in its pixels; ``plain`` says what explains most of them.
         shaded: bool [H, W], what ``shaded_as`` says.
     """
 
     image: Image
     caption: str
     tracks: Tracks | None = None
+    plain: str = ""
     shaded: Mask | None = None
     shaded_as: str = ""
 

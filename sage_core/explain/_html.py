@@ -30,7 +30,7 @@ def to_html(told: Explanation, picture: Image) -> str:
     verdict = told.judgement.verdict.value
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         f"<title>{_text(told.title)}: {verdict}</title><style>{_STYLE}</style>"
         f"<h1>{_text(told.title)}</h1><p>{_text(told.source)}</p>"

@@ -14,11 +14,20 @@ from sage_core import sandbox
 from sage_core.errors import MediaError
 from sage_core.explain._contents import Evidence, Image
 from sage_core.explain._moment import Moment, spread
-from sage_core.mining import LONG_SIDE, Tracks, follow_corners
+from sage_core.mining import LONG_SIDE, Kind, Tracks, follow_corners
 from sage_core.types import Entry, Reason
 from sage_core.video.frames import open_frames, read_frames, scaled_size
 
 _SHOWN = 640
+_PLAIN = {
+    Kind.STILL: "stays in place",
+    Kind.TURNING: "a turn explains it",
+    Kind.ZOOMING: "a zoom explains it",
+    Kind.LOST: "found again",
+}
+"""What explains tracks that do not go their own way."""
+_TELL_DEPTH = (Kind.PARALLAX, Kind.FLAT, Kind.MOVING)
+"""Where corners drift, as in a zoom, what a plane leaves off is no depth."""
 _LOWEST, _HIGHEST = 6, 249
 """As ``FrameSeries.clipped`` has it."""
 
@@ -74,12 +83,23 @@ def evidence(pictures: Sequence[Image], moment: Moment) -> Evidence:
         return Evidence(pictures[0], caption, shaded=marked, shaded_as=moment.shaded)
     followed = follow_corners(greys)
     scale = pictures[0].shape[1] / size[0]
-    tracks = Tracks(followed.paths * scale, followed.odd, followed.deep, followed.survival)
+    deep = followed.deep & (moment.kind in _TELL_DEPTH)
+    tracks = Tracks(followed.paths * scale, followed.odd, deep, followed.survival)
     caption = (
-        f"Corners of frame {moment.frames[0]}, followed for {moment.seconds:.1f} s ({moment.words}): "
+        f"Corners of frame {moment.frames[0]}, followed for {moment.seconds:.1f} s: "
         f"{len(tracks.paths)} lasted, {tracks.survival:.0%}."
     )
-    return Evidence(pictures[0], caption, tracks)
+    return Evidence(pictures[0], caption, tracks, _PLAIN.get(moment.kind, "on one plane"))
+
+
+def within(picture: Image, size: tuple[int, int], least_px: int) -> Evidence:
+    """A picture of a source of ``size`` (width, height), in the space of one with the short side needed."""
+    share = min(size) / least_px
+    wide, tall = _SHOWN, round(_SHOWN * size[1] / size[0])
+    space = np.full((tall, wide, 3), 226, np.uint8)
+    inner = max(1, round(wide * share)), max(1, round(tall * share))
+    space[: inner[1], : inner[0]] = cv2.resize(picture, inner, interpolation=cv2.INTER_AREA)
+    return Evidence(space, f"{min(size)} of the {least_px} pixels that the short side needs.")
 
 
 def _grey(picture: Image, size: tuple[int, int]) -> Image:

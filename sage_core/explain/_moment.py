@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from sage_core.explain._style import KIND_COLOURS
 from sage_core.mining import Kind, Timeline
 from sage_core.types import Reason
 
@@ -27,12 +26,12 @@ _SHADED = {
 class Moment:
     """Source frames to follow corners through, the first of which is shown, and how long that is.
 
-    ``shaded``: what is to be marked in the first frame instead of tracks, or nothing.
+    ``kind``: what the camera does. ``shaded``: what is to be marked in the first frame instead of tracks, or nothing.
     """
 
     frames: list[int]
     seconds: float
-    words: str
+    kind: Kind
     shaded: str = ""
 
 
@@ -45,19 +44,19 @@ def telling_moment(
     """
     frames, steps = timeline.measures.frames, timeline.measures.steps
     times = frames.time_s[steps.at]
+    first, last = np.searchsorted(times, (start_s - 0.05, end_s + 0.05)).tolist()
     inside = [
-        chain
-        for chain in timeline.measures.chains
-        if times[chain.start] >= start_s - 0.05 and times[chain.end] <= end_s + 0.05
+        chain for chain in timeline.measures.chains if chain.start < last - 1 and chain.end > first
     ]
     if not inside:
         return None
     chain = _telling(timeline, inside, reason)
-    end = min(chain.end, chain.start + _MOST_STEPS)
-    chosen = frames.index[steps.at[chain.start : end + 1]].tolist()
-    name = KIND_COLOURS[Kind(int(timeline.kind[chain.end]))][0]
+    begin = max(chain.start, first)
+    end = min(chain.end, begin + _MOST_STEPS, last - 1)
+    chosen = frames.index[steps.at[begin : end + 1]].tolist()
+    of_chain = Kind(int(timeline.kind[chain.end]))
     shaded = _SHADED.get(reason, "") if reason and kind not in ("slideshow", "split_screen") else ""
-    return Moment(chosen, float(times[end] - times[chain.start]), name, shaded)
+    return Moment(chosen, float(times[end] - times[begin]), of_chain, shaded)
 
 
 def _telling(timeline: Timeline, inside: list[Any], reason: Reason | None) -> Any:
@@ -75,4 +74,4 @@ def _telling(timeline: Timeline, inside: list[Any], reason: Reason | None) -> An
 def spread(start: int, end: int, count: int) -> list[int]:
     """Middles of ``count`` equal parts of a range of numbers, without repeats."""
     middles = start + (np.arange(count) + 0.5) * (end - start) / count
-    return sorted({int(m) for m in middles if start <= m < max(end, start + 1)})
+    return sorted({int(m) for m in middles if start <= m < end})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sage_core.explain._canvas import MARGIN, WIDTH, Canvas, fitted, points
+from sage_core.explain._canvas import MARGIN, WIDTH, Canvas, clean, fitted, points
 from sage_core.explain._contents import Evidence, Explanation, Mark, Still
 from sage_core.explain._style import (
     ACCEPTED,
@@ -37,7 +37,7 @@ HEAD, STRIP_GAP, STRIP_LABEL = 96, 8, 20
 _STRIP_TALLEST = 150
 _ROW = 19
 _MARKS = {Mark.WANTED: ACCEPTED, Mark.UNWANTED: REJECTED, Mark.LEFT_OUT: GREY}
-_MOST_TRACKS = 260
+_MOST_TRACKS, _LEAST_NAMED = 220, 0.005
 
 
 def draw_head(canvas: Canvas, told: Explanation) -> None:
@@ -51,7 +51,7 @@ def draw_head(canvas: Canvas, told: Explanation) -> None:
         8, 14, f"{verdict}{reason}", fontsize=points(17), weight="bold", color=GROUND, va="center",
         bbox={"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.35"},
     )  # fmt: skip
-    at = 26 + 11.6 * len(verdict + reason)
+    at = 36 + 10.2 * len(verdict + reason)
     facts = "   ·   ".join([f"judged by {told.stage}", *told.facts])
     axes.text(at, 7, _short(told.title, 80), fontsize=points(14), weight="bold", va="center")
     axes.text(at, 24, _short(facts, 120), fontsize=points(10.5), color=SOFT, va="center")
@@ -102,7 +102,7 @@ def draw_evidence(
         shade(axes, evidence.shaded)
     entries: list[tuple[str, str]] = []
     if evidence.tracks is not None:
-        entries = _draw_tracks(axes, evidence.tracks)
+        entries = _draw_tracks(axes, evidence.tracks, evidence.plain)
     elif evidence.shaded is not None:
         entries = [(MASKED, f"{evidence.shaded_as}: {evidence.shaded.mean():.0%} of the picture")]
     below = canvas.blank(left, top + tall + 4, width, 16)
@@ -112,7 +112,7 @@ def draw_evidence(
 
 
 def _lines(evidence: Evidence) -> list[str]:
-    return textwrap.wrap(evidence.caption, 66)
+    return textwrap.wrap(evidence.caption, 72)
 
 
 def draw_entries(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
@@ -138,7 +138,7 @@ def shade(axes: Axes, mask: np.ndarray) -> None:
     )
 
 
-def _draw_tracks(axes: Axes, tracks: Tracks) -> list[tuple[str, str]]:
+def _draw_tracks(axes: Axes, tracks: Tracks, plain: str) -> list[tuple[str, str]]:
     """Each track as a line that ends in a dot; gives the legend."""
     from matplotlib.collections import LineCollection
 
@@ -147,11 +147,10 @@ def _draw_tracks(axes: Axes, tracks: Tracks) -> list[tuple[str, str]]:
         .round()
         .astype(int)
     )
-    plain = ~tracks.odd & ~tracks.deep
     entries = []
     for which, colour, name in (
-        (plain, PLAIN, "on one plane, or turned past"),
-        (tracks.deep, DEEP, "depth"),
+        (~tracks.odd & ~tracks.deep, PLAIN, plain),
+        (tracks.deep, DEEP, "off that plane: depth"),
         (tracks.odd, ODD, "goes its own way"),
     ):
         if not len(tracks.paths):
@@ -161,7 +160,8 @@ def _draw_tracks(axes: Axes, tracks: Tracks) -> list[tuple[str, str]]:
         axes.add_collection(LineCollection(paths, colors="#000000", linewidths=2.2, alpha=0.45))
         axes.add_collection(LineCollection(paths, colors=colour, linewidths=1.2))
         axes.plot(*paths[:, -1].T, "o", color=colour, markersize=2.6, mec="#000000", mew=0.4)
-        entries.append((colour, f"{name} {which.mean():.0%}"))
+        if which.mean() >= _LEAST_NAMED:
+            entries.append((colour, f"{name} {which.mean():.0%}"))
     return entries
 
 
@@ -176,7 +176,7 @@ def draw_table(
     """Figures against their thresholds, with how far each is from it."""
     axes = canvas.blank(left, top, width, table_height(figures))
     axes.text(0, 8, title, fontsize=points(11), weight="bold", va="center")
-    axes.text(width - 43, 9, "against its limit", fontsize=points(9), color=SOFT, ha="center",
+    axes.text(width - 43, 9, "worse | better", fontsize=points(9), color=SOFT, ha="center",
               va="center")  # fmt: skip
     for row, (name, figure) in enumerate(figures.items()):
         middle = 26 + _ROW * (row + 0.5)
@@ -185,12 +185,16 @@ def draw_table(
         _draw_row(axes, middle, width, name, figure)
 
 
+def fails(figure: Figure) -> bool:
+    """Whether a figure breaks its rule; words have to be equal."""
+    if figure.rule == "==" and isinstance(figure.value, str):
+        return figure.value != figure.threshold
+    return holds(figure) is False
+
+
 def _draw_row(axes: Axes, middle: float, width: float, name: str, figure: Figure) -> None:
-    held = holds(figure)
-    if held is None and figure.rule == "==":
-        held = figure.value == figure.threshold
-    colour = FAILED if held is False else INK
-    weight = "bold" if held is False else "normal"
+    held = None if figure.rule is None else not fails(figure)
+    colour, weight = (FAILED, "bold") if fails(figure) else (INK, "normal")
     style = {"va": "center", "fontsize": points(10.5), "color": colour, "weight": weight}
     axes.text(4, middle, name, **style)
     axes.text(width - 186, middle, shown(figure.value), ha="right", **style)
@@ -221,5 +225,5 @@ def _draw_margin(axes: Axes, middle: float, left: float, width: float, figure: F
 
 
 def _short(text: str, most: int) -> str:
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return clean if len(clean) <= most else clean[: most - 1] + "…"
+    kept = clean(text)
+    return kept if len(kept) <= most else kept[: most - 1] + "…"

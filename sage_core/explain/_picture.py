@@ -21,16 +21,14 @@ from sage_core.explain._panels import (
 from sage_core.explain._scene import SCENE_HEIGHT, draw_scene
 from sage_core.explain._style import SOFT
 from sage_core.explain._timeline import draw_timeline, timeline_height
-from sage_core.report.figures import holds
 
-_RIGHT, _GAP = 420, 26
+_RIGHT, _ALONE, _GAP = 420, 320, 26
 _LINE = 16
 
 
 def draw(told: Explanation) -> Image:
     """The picture, uint8 [H, W, 3] RGB, 1,180 pixels wide; the same explanation gives the same bytes."""
-    left = WIDTH - 2 * MARGIN - _RIGHT - _GAP if told.timeline or told.evidence else 0
-    side = [MARGIN + left + _GAP, _RIGHT] if told.timeline else [MARGIN, WIDTH - 2 * MARGIN]
+    left = WIDTH - 2 * MARGIN - _RIGHT - _GAP
     strip = strip_height(told.strip)
     body = _body_height(told)
     scene = SCENE_HEIGHT if told.scene else 0
@@ -39,14 +37,13 @@ def draw(told: Explanation) -> Image:
     draw_strip(canvas, HEAD, told.strip)
     top = HEAD + strip + 14
     if told.timeline:
-        broken = {name for name, figure in told.figures.items() if holds(figure) is False}
-        draw_timeline(canvas, MARGIN, top, left, told.timeline, broken)
-        _draw_side(canvas, side[0], top, side[1], told)
-    elif told.evidence:
-        draw_evidence(canvas, side[0], top, _RIGHT, told.evidence)
-        draw_table(canvas, MARGIN + _RIGHT + _GAP, top, left, told.figures_of, told.figures)
+        draw_timeline(canvas, MARGIN, top, (left, body - 16), told.timeline)
+        _draw_side(canvas, MARGIN + left + _GAP, top, told)
     else:
-        draw_table(canvas, side[0], top, min(side[1], 620), told.figures_of, told.figures)
+        if told.evidence:
+            draw_evidence(canvas, MARGIN, top, _ALONE, told.evidence)
+        beside = MARGIN + (_ALONE + _GAP if told.evidence else 0)
+        draw_table(canvas, beside, top, left, told.figures_of, told.figures)
     top += body
     if told.scene:
         draw_scene(canvas, top, told.scene)
@@ -55,15 +52,16 @@ def draw(told: Explanation) -> Image:
     return canvas.pixels()
 
 
-def _draw_side(canvas: Canvas, left: float, top: float, width: float, told: Explanation) -> None:
+def _draw_side(canvas: Canvas, left: float, top: float, told: Explanation) -> None:
     if told.evidence:
-        draw_evidence(canvas, left, top, width, told.evidence)
-        top += evidence_height(told.evidence, width) + 10
-    draw_table(canvas, left, top, width, told.figures_of, told.figures)
+        draw_evidence(canvas, left, top, _RIGHT, told.evidence)
+        top += evidence_height(told.evidence, _RIGHT) + 10
+    draw_table(canvas, left, top, _RIGHT, told.figures_of, told.figures)
 
 
 def _body_height(told: Explanation) -> int:
-    evidence = evidence_height(told.evidence, _RIGHT) + 10 if told.evidence else 0
+    width = _RIGHT if told.timeline else _ALONE
+    evidence = evidence_height(told.evidence, width) + 10 if told.evidence else 0
     table = table_height(told.figures)
     if told.timeline:
         return max(timeline_height(told.timeline), evidence + table) + 16

@@ -10,7 +10,7 @@ from sage_core.explain._canvas import MARGIN, WIDTH, Canvas, fitted
 from sage_core.explain._contents import Floats, Scene
 from sage_core.explain._panels import draw_entries, shade
 from sage_core.explain._style import ACCENT, FAILED, LINE, MASKED, SOFT
-from sage_core.report import depth_range, with_anchors
+from sage_core.report import depth_colours, depth_range, with_anchors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,11 +43,20 @@ def _draw_anchors(canvas: Canvas, left: float, top: float, width: float, scene: 
     canvas.text(left, top, f"{len(scene.depth)} anchors by depth", 11, weight="bold")
     canvas.text(left + width, top + 1, scene.label, 10, color=SOFT, ha="right")
     axes = canvas.image(left + (width - wide) / 2, top + 20, wide, tall, picture)
-    entries = [("#e5340b", f"near ({near:.2f})"), ("#4143a7", f"far ({far:.2f})")]
+    _draw_depths(canvas, left, top + 27 + tall, near, far)
     if scene.masked is not None and scene.masked.any():
         shade(axes, scene.masked)
-        entries.append((MASKED, f"masked {scene.masked.mean():.0%}"))
-    draw_entries(canvas.blank(left, top + 24 + tall, width, 16), entries)
+        below = canvas.blank(left + 0.68 * width, top + 24 + tall, 0.32 * width, 16)
+        draw_entries(below, [(MASKED, f"masked {scene.masked.mean():.0%}")])
+
+
+def _draw_depths(canvas: Canvas, left: float, top: float, near: float, far: float) -> None:
+    """The colours from near to far, as :func:`with_anchors` draws them."""
+    depth = np.geomspace(max(near, 1e-9), max(far, near, 2e-9), 120)
+    colours = depth_colours(depth, near, far)
+    canvas.text(left, top, f"{near:.3g}", 10, color=SOFT)
+    canvas.image(left + 40, top + 2, 120, 9, colours[None])
+    canvas.text(left + 168, top, f"{far:.3g} (units of the model)", 10, color=SOFT)
 
 
 def _draw_view(axes: Axes, scene: Scene, axis: int, shape: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,53 @@ _FIRST: dict[Reason | None, tuple[str, ...]] = {
     Reason.NOT_FOOTAGE: ("frozen_share", "textureless_share", "seam"),
     Reason.BLURRED: ("sharpness", "survival"),
     Reason.EXPOSURE: ("clipped_share", "luma", "sharpness"),
-    Reason.SHOT_TOO_SHORT: ("frozen_share", "cut_survival", "contrast"),
+    Reason.SHOT_TOO_SHORT: ("cut_score", "cut_survival", "contrast"),
 }
 """Which figures' curves say most, by reason."""
 _ELSE = ("parallax_share", "rigid_share", "moving_share", "travel_per_10s", "sharpness", "survival")
+_INSTEAD = {
+    Kind.STILL: "travel_per_10s",
+    Kind.MOVING: "epipolar_share",
+    Kind.TURNING: "turning_share",
+    Kind.ZOOMING: "zooming_share",
+    Kind.LOST: "survival",
+}
 _CHANGE = "change from frame to frame (0 to 255)"
 
 
-def curves(timeline: Timeline, reason: Reason | None, broken: Sequence[str]) -> list[Curve]:
-    """Curves, those first that show what decided; ``broken`` names the figures that fail."""
-    wanted = [*broken, *_FIRST.get(reason, ()), *_ELSE]
-    return [_CURVES[name](timeline) for name in dict.fromkeys(wanted) if name in _CURVES]
+def curves(
+    timeline: Timeline,
+    span_s: tuple[float, float],
+    reason: Reason | None,
+    broken: Sequence[str],
+) -> list[Curve]:
+    """Curves, those first that show what decided between two times.
+
+    ``broken`` names the figures that fail. Of too little parallax the curve tells that belongs to what the
+    camera does instead.
+    """
+    kind, first = ruling_kind(timeline, *span_s), first_figures(reason)
+    decisive = [_INSTEAD.get(kind, one) if one == "parallax_share" else one for one in broken]
+    decisive.sort(key=lambda name: name not in first)
+    wanted = dict.fromkeys([*decisive, *first, *_ELSE])
+    return [
+        replace(_CURVES[name](timeline), decides=name in decisive)
+        for name in wanted
+        if name in _CURVES
+    ]
+
+
+def first_figures(reason: Reason | None) -> tuple[str, ...]:
+    """Names of the figures that belong to a reason."""
+    return _FIRST.get(reason, ())
+
+
+def ruling_kind(timeline: Timeline, start_s: float, end_s: float) -> Kind:
+    """What the camera does most of the time between two times, apart from what gives parallax."""
+    times = _step_times(timeline)
+    kind = timeline.kind[(times >= start_s) & (times <= end_s)]
+    counts = np.bincount(kind[kind != Kind.PARALLAX], minlength=len(Kind))
+    return Kind(int(np.argmax(counts)))
 
 
 def bands(timeline: Timeline, clips: Sequence[dict[str, Any]]) -> list[Band]:
@@ -47,6 +84,8 @@ def legend(timeline: Timeline, start_s: float, end_s: float) -> list[tuple[str, 
     """Name and colour of what the camera did between two times."""
     times = _step_times(timeline)
     seen = set(timeline.kind[(times >= start_s) & (times <= end_s)].tolist())
+    if len(seen) == 1:  # its name stands in the band
+        return []
     return [(name, colour) for kind, (name, colour) in KIND_COLOURS.items() if kind in seen]
 
 
@@ -93,6 +132,8 @@ def _kinds(timeline: Timeline) -> list[Span]:
             name, colour = KIND_COLOURS[Kind(int(kind[last]))]
             spans.append(Span(times[first], times[last], colour, name))
         first = last
+    if spans:  # to the end of the last step's frame
+        spans[-1] = replace(spans[-1], end_s=spans[-1].end_s + timeline.period_s)
     return spans
 
 
@@ -106,9 +147,9 @@ def _of_frames(
     def curve(timeline: Timeline) -> Curve:
         frames = timeline.measures.frames
         threshold = getattr(timeline.config, limit) if limit else None
-        return Curve(
-            name, label, frames.time_s, getattr(frames, score), threshold, rule or None, log
-        )
+        skip = 1 if score == "content" else 0  # the first frame has none before it to change from
+        values = getattr(frames, score)[skip:]
+        return Curve(name, label, frames.time_s[skip:], values, threshold, rule or None, log)
 
     return curve
 
@@ -170,6 +211,7 @@ def _more_than_a_zoom(timeline: Timeline, chain: Any) -> float:
 
 _CURVES: dict[str, Callable[[Timeline], Curve]] = {
     "frozen_share": _of_frames("frozen_share", "content", _CHANGE, log=True),
+    "cut_score": _of_frames("cut_score", "content", _CHANGE, "cut_score", "<="),
     "sharpness": _of_frames(
         "sharpness", "sharpness", "sharpness (variance of the Laplacian)", "min_sharpness", ">=", True
     ),
@@ -207,6 +249,10 @@ _CURVES: dict[str, Callable[[Timeline], Curve]] = {
     "parallax_share": _of_chains(
         "parallax_share", "share of tracks that no plane explains", lambda t, c: float(c.off_plane),
         lambda t: t.config.min_off_plane_share,
+    ),
+    "epipolar_share": _of_chains(
+        "epipolar_share", "share of tracks that one rigid scene explains, over a stretch",
+        lambda t, c: float(c.epipolar), lambda t: t.config.min_epipolar_share,
     ),
     "turning_share": _of_chains(
         "turning_share", "what a mere turn leaves unexplained (1: enough)", _more_than_a_turn,

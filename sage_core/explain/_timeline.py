@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _LABELS = 58
 """Pixels left of the axes, for names and numbers."""
-_BAND, _BAND_GAP, _CURVE, _CURVE_GAP, _CLOCK, _LEGEND = 20, 5, 58, 25, 24, 20
+_BAND, _BAND_GAP, _CURVE, _CURVE_GAP, _CLOCK, _LEGEND = 20, 5, 56, 25, 56, 20
+_TALLEST = 110
+_HOW = "Curves show each moment; the figures are medians, means or shares of time over the clip."
 _SIGNS = {">=": "at least", "<=": "at most"}
 
 
@@ -26,11 +28,21 @@ def timeline_height(timeline: Timeline) -> int:
     return bands + legend + len(timeline.curves) * (_CURVE + _CURVE_GAP) + _CLOCK
 
 
+def _curve_height(timeline: Timeline, height: float) -> float:
+    """Curves share what space is left, within reason."""
+    spare = max(0.0, height - timeline_height(timeline))
+    return min(_TALLEST, _CURVE + spare / max(1, len(timeline.curves)))
+
+
 def draw_timeline(
-    canvas: Canvas, left: float, top: float, width: float, timeline: Timeline, broken: set[str]
+    canvas: Canvas,
+    left: float,
+    top: float,
+    size: tuple[float, float],
+    timeline: Timeline,
 ) -> None:
-    """Draw it; curves of the figures in ``broken`` are named in red."""
-    inner = (left + _LABELS, width - _LABELS)
+    """Draw it into ``size`` (width, height); the names of curves that decided are red."""
+    inner, tall = (left + _LABELS, size[0] - _LABELS), _curve_height(timeline, size[1])
     for band in timeline.bands:
         _draw_band(canvas, left, inner, top, band, timeline)
         top += _BAND + _BAND_GAP
@@ -39,16 +51,16 @@ def draw_timeline(
         top += _LEGEND
     for number, curve in enumerate(timeline.curves, 1):
         top += _CURVE_GAP
-        axes = canvas.axes(inner[0], top, inner[1], _CURVE)
-        _draw_curve(axes, curve, timeline, curve.figure in broken)
-        colour = FAILED if curve.figure in broken else INK
-        weight = "bold" if curve.figure in broken else "normal"
+        axes = canvas.axes(inner[0], top, inner[1], tall)
+        _draw_curve(axes, curve, timeline)
+        colour, weight = (FAILED, "bold") if curve.decides else (INK, "normal")
         canvas.text(inner[0], top - 15, curve.label, 10.5, color=colour, weight=weight)
-        top += _CURVE
+        top += tall
         if number < len(timeline.curves):
             axes.set_xticklabels([])
         else:
             axes.set_xlabel("seconds", fontsize=points(10), labelpad=1)
+    canvas.text(inner[0], top + 38, _HOW, 9.5, color=SOFT)
 
 
 def _draw_band(
@@ -104,7 +116,7 @@ def _draw_legend(canvas: Canvas, left: float, top: float, timeline: Timeline) ->
         at += 30 + 6.0 * len(name)
 
 
-def _draw_curve(axes: Axes, curve: Curve, timeline: Timeline, broken: bool) -> None:
+def _draw_curve(axes: Axes, curve: Curve, timeline: Timeline) -> None:
     inside = (curve.times_s >= timeline.start_s - 0.3) & (curve.times_s <= timeline.end_s + 0.3)
     times, values = curve.times_s[inside], curve.values[inside]
     low, high = _range(curve, values)
@@ -115,7 +127,7 @@ def _draw_curve(axes: Axes, curve: Curve, timeline: Timeline, broken: bool) -> N
     axes.set_ylim(low, high)
     _draw_threshold(axes, curve, low, high)
     style = "steps-pre" if curve.stepped else "default"
-    colour = FAILED if broken else ACCENT
+    colour = FAILED if curve.decides else ACCENT
     axes.plot(times, values, color=colour, linewidth=1.3, drawstyle=style, solid_joinstyle="round")
     _tidy(axes, curve, low, high)
 
