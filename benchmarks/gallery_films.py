@@ -23,10 +23,13 @@ Pictures = Iterator[Image]
 
 SIZE, FPS, SECONDS = (640, 480), 15, 12
 _FRAMES = FPS * SECONDS
+_SLOW = 5
+"""Frames a second where rendering them is dear and no cut has to be told from motion."""
 _ROOM = 45_000
 """First seed of the rooms filmed here."""
 _A, _B = 10, 6
 """Numbers of two rooms that are easily seen."""
+_CAMERA, _SCREEN = Effects(), Effects(0, 0, 0)
 _SANS = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -60,25 +63,26 @@ def _pictures(
     make: Callable[[], Pictures],
     count: int = _FRAMES,
     size: tuple[int, int] = SIZE,
-    effects: Effects = Effects(),
+    effects: Effects = _CAMERA,
+    fps: int = FPS,
 ) -> Callable[[Path], None]:
-    return lambda path: write_pictures(make(), count, path, FPS, size, effects, _ROOM)
+    return lambda path: write_pictures(make(), count, path, fps, size, effects, _ROOM)
 
 
 @cache
-def _walk(number: int, count: int = _FRAMES) -> tuple[Image, ...]:
+def _walk(number: int, count: int = _FRAMES, fps: int = FPS) -> tuple[Image, ...]:
     """A walk through the room of that number; rendered once, since several films show it."""
-    scene, poses = _way(number, "walkthrough", count)
+    scene, poses = _way(number, "walkthrough", count, fps)
     lens = film_intrinsics(scene, SIZE)[None]
     return tuple(render_views(scene, pose[None], lens, SIZE[1], SIZE[0])[0][0] for pose in poses)
 
 
-def _way(number: int, motion: str, count: int) -> tuple[Scene, Array]:
+def _way(number: int, motion: str, count: int, fps: int) -> tuple[Scene, Array]:
     """The first room from that number on that has space for the motion."""
     for attempt in range(40):
         scene = build_scene(_ROOM + number + 100 * attempt, "V")
         try:
-            return scene, camera_path(scene, motion, count, FPS, 0)
+            return scene, camera_path(scene, motion, count, fps, 0)
         except ValueError:
             continue
     raise ValueError(f"no room near {_ROOM + number} has space for {motion!r}")
@@ -105,18 +109,18 @@ def _montage() -> Pictures:
 def _crowded() -> Pictures:
     """Things of a metre that go round and round in the middle of the room."""
     for attempt in range(200):
-        scene, poses = _way(20 + attempt, "walkthrough", _FRAMES)
+        scene, poses = _way(20 + attempt, "walkthrough", _SLOW * SECONDS, _SLOW)
         try:
             movers = make_movers(scene, poses, 6, 0)
         except ValueError:  # no space in this room
             continue
         spoilt = Disturbances(tuple(_larger(mover, 2.2) for mover in movers))
-        view = (film_intrinsics(scene, (80, 60)), (80, 60), FPS / 8, spoilt)
+        view = (film_intrinsics(scene, (80, 60)), (80, 60), _SLOW / 8, spoilt)
         seen = [frame.moving.mean() for frame in disturbed_frames(scene, poses[::8], *view)]
         if min(seen) > 0.25 and np.mean(seen) < 0.7:
             break
     lens = film_intrinsics(scene, SIZE)
-    for frame in disturbed_frames(scene, poses, lens, SIZE, FPS, spoilt):
+    for frame in disturbed_frames(scene, poses, lens, SIZE, _SLOW, spoilt):
         yield frame.image
 
 
@@ -138,6 +142,15 @@ def _slides() -> Pictures:
     for number in (0, 3, 9, 12, 13, 14):
         photo = _walk(number, 1)[0]
         yield from [photo] * (2 * FPS)
+
+
+def _noisy(number: int, noise: float) -> Pictures:
+    """A walk in the dark, at five frames a second: little light, much noise."""
+    rng = np.random.default_rng(number)
+    for frame in _walk(number, _SLOW * SECONDS, _SLOW):
+        yield np.clip(0.35 * frame + rng.normal(0, noise, frame.shape) + 40, 0, 255).astype(
+            np.uint8
+        )
 
 
 def _halves() -> Pictures:
@@ -207,15 +220,20 @@ FILMS = (
     Film("zoom", "a zoom from a tripod", Reason.NO_PARALLAX, _moved("zoom")),
     Film("planar", "along a picture on a wall", Reason.NO_PARALLAX, _moved("along a poster")),
     Film("dynamic_scene", "large things go about a room", Reason.DYNAMIC_SCENE,
-         _pictures(_crowded)),
+         _pictures(_crowded, _SLOW * SECONDS, fps=_SLOW)),
     Film("slideshow", "six photographs", Reason.NOT_FOOTAGE, _pictures(_slides), "slideshow"),
     Film("screen_capture", "a desktop", Reason.NOT_FOOTAGE,
-         _pictures(_screen, effects=Effects(0, 0, 0)), "screen_capture"),
+         _pictures(_screen, effects=_SCREEN), "screen_capture"),
     Film("cartoon", "drawn trees", Reason.NOT_FOOTAGE,
-         _pictures(_cartoon, effects=Effects(0, 0, 0)), "cartoon"),
+         _pictures(_cartoon, effects=_SCREEN), "cartoon"),
     Film("split_screen", "two walks side by side", Reason.NOT_FOOTAGE, _pictures(_halves),
          "split_screen"),
     Film("blurred", "a walk out of focus", Reason.BLURRED, _pictures(_blurred)),
     Film("exposure", "a walk, exposed for too long", Reason.EXPOSURE, _pictures(_overexposed)),
-    Film("quality_gate", "a slow slide, 2 cm/s", Reason.QUALITY_GATE, _moved("slow drone aside")),
+    Film("gate_no_parallax", "a slow slide, 2 cm/s", Reason.NO_PARALLAX,
+         _moved("slow drone aside"), clip=True),
+    Film("quality_gate", "a walk in the dark", Reason.QUALITY_GATE,
+         _pictures(lambda: _noisy(41, 14), _SLOW * SECONDS, fps=_SLOW), clip=True),
+    Film("sfm_not_converged", "a walk in greater dark", Reason.SFM_NOT_CONVERGED,
+         _pictures(lambda: _noisy(43, 28), _SLOW * SECONDS, fps=_SLOW), clip=True),
 )  # fmt: skip

@@ -194,8 +194,9 @@ def _poses(ws: Workspace, found: _Item) -> list[explain.Curve]:
     if event is None or "model" not in event.artifacts:
         return []
     figures = event_figures(event)
-    limits = [figures[name].threshold for name in ("points_median", "reprojection_px")]
-    return explain.pose_curves(ws.store.path(event.artifacts["model"].path), *limits)
+    points, error_px = (figures.get(name) for name in ("points_median", "reprojection_px"))
+    folder = ws.store.path(event.artifacts["model"].path)
+    return explain.pose_curves(folder, points, error_px)
 
 
 def _scene(ws: Workspace, found: _Item, notes: list[str]) -> Scene | None:

@@ -62,8 +62,9 @@ class Canvas:
         from matplotlib import rc_context
 
         with rc_context(TYPE):
-            self._canvas.draw()
-        return np.asarray(self._canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+            self._canvas.draw()  # type: ignore[no-untyped-call]
+        drawn = self._canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        return np.asarray(drawn, np.uint8)[..., :3].copy()
 
 
 def clean(text: str) -> str:

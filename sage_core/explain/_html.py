@@ -12,7 +12,8 @@ from sage_core.report.render import printable
 from sage_core.types import Figure, Judgement
 
 _STYLE = """
-body { max-width: 1180px; margin: 24px auto; padding: 0 16px; font: 14px/1.5 system-ui, sans-serif; color: #1b1f24; }
+body { max-width: 1180px; margin: 24px auto; padding: 0 16px; color: #1b1f24; }
+body { font: 14px/1.5 system-ui, sans-serif; }
 img { width: 100%; border: 1px solid #dfe2e6; }
 h2 { margin: 26px 0 4px; font-size: 1.1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }

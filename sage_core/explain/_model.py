@@ -11,8 +11,10 @@ from sage_core.explain._media import read_picture
 from sage_core.geometry import transform
 from sage_core.masks import FOLDER, read_mask, resized
 from sage_core.report import upright
+from sage_core.report.figures import number
 from sage_core.sfm import load_clip_model, model_anchors
 from sage_core.sfm.model import frame_name
+from sage_core.types import Figure
 
 
 def read_scene(folder: Path, *, ordered: bool) -> Scene:
@@ -43,8 +45,12 @@ def read_scene(folder: Path, *, ordered: bool) -> Scene:
     )
 
 
-def pose_curves(folder: Path, min_points: float, max_error_px: float) -> list[Curve]:
-    """Points and residuals of each pose frame, from ``frames.parquet``; gaps where there is no pose."""
+def pose_curves(folder: Path, points: Figure | None, error_px: Figure | None) -> list[Curve]:
+    """Points and residuals of each pose frame, from ``frames.parquet``; gaps where there is no pose.
+
+    Args:
+        points, error_px: the gate's figures of them, for their thresholds.
+    """
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / "frames.parquet").to_pydict()
@@ -53,7 +59,15 @@ def pose_curves(folder: Path, min_points: float, max_error_px: float) -> list[Cu
     seen = np.where(posed, np.array(table["inliers"], np.float64), np.nan)
     error = np.array([np.nan if e is None else e for e in table["reproj_px"]], np.float64)
     return [
-        Curve("points_median", "points of the map seen in each frame", times, seen, min_points, ">="),
+        Curve("points_median", "points of the map seen in each frame", times, seen,
+              *_limit(points)),
         Curve("reprojection_px", "mean residual of each frame (pixels)", times,
-              np.where(posed, error, np.nan), max_error_px, "<="),
+              np.where(posed, error, np.nan), *_limit(error_px)),
     ]  # fmt: skip
+
+
+def _limit(figure: Figure | None) -> tuple[float | None, str | None]:
+    """Threshold and rule."""
+    if figure is None:
+        return None, None
+    return number(figure.threshold), figure.rule

@@ -26,7 +26,8 @@ _SHADED = {
 class Moment:
     """Source frames to follow corners through, the first of which is shown, and how long that is.
 
-    ``kind``: what the camera does. ``shaded``: what is to be marked in the first frame instead of tracks, or nothing.
+    ``kind``: what the camera does. ``shaded``: what is to be marked in the first frame instead of
+    tracks, or nothing.
     """
 
     frames: list[int]

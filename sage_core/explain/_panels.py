@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def fails(figure: Figure) -> bool:
 def _draw_row(axes: Axes, middle: float, width: float, name: str, figure: Figure) -> None:
     held = None if figure.rule is None else not fails(figure)
     colour, weight = (FAILED, "bold") if fails(figure) else (INK, "normal")
-    style = {"va": "center", "fontsize": points(10.5), "color": colour, "weight": weight}
+    style: Any = {"va": "center", "fontsize": points(10.5), "color": colour, "weight": weight}
     axes.text(4, middle, name, **style)
     axes.text(width - 186, middle, shown(figure.value), ha="right", **style)
     if figure.rule:

@@ -67,7 +67,7 @@ def _draw_view(axes: Axes, scene: Scene, axis: int, shape: float) -> None:
     keep = [0, 1] if axis == 1 else [1, 2]
     xy = points[:, keep]
     colours = np.clip(scene.colours / 255 * 0.85, 0, 1)
-    axes.scatter(*xy.T, s=2.2, c=colours, linewidths=0)
+    axes.scatter(xy[:, 0], xy[:, 1], s=2.2, c=colours, linewidths=0)
     path = centres[:, keep]
     if scene.ordered:
         axes.plot(*path.T, color=ACCENT, linewidth=1.6)

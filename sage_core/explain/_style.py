@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sage_core.mining import Kind
 
 GROUND, INK, SOFT, LINE, WELL = "#ffffff", "#1b1f24", "#57606a", "#dfe2e6", "#f2f3f4"
@@ -25,7 +27,7 @@ KIND_COLOURS: dict[Kind, tuple[str, str]] = {
 ODD, DEEP, PLAIN = "#ff3b30", "#27c4ff", "#ffd60a"
 """Tracks that go their own way, that tell of depth, that a plane or a turn explains."""
 
-TYPE = {
+TYPE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
     "text.color": INK,

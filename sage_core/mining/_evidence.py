@@ -1,4 +1,4 @@
-"""Corner tracks through a few frames, to be looked at: which of them tell of depth, which go their own way."""
+"""Corner tracks through a few frames, to be looked at: which tell of depth, which go their own way."""
 
 from __future__ import annotations
 
