@@ -48,8 +48,10 @@ class Kind:
     """Whether a picture of the room on a wall is filmed instead of the room."""
 
 
-def write(kind: str, half: str, number: int, path: Path) -> None:
-    """Film one room in one way, into an mp4."""
+def write(
+    kind: str, half: str, number: int, path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> None:
+    """Film one room in one way, into an mp4 of that width and height."""
     seed = ROOMS[half] + number
     for attempt in range(40):
         scene = build_scene(seed + 100 * attempt, "V")
@@ -58,38 +60,37 @@ def write(kind: str, half: str, number: int, path: Path) -> None:
             move = KINDS[kind].move(scene, rng)
         except ValueError:  # no space for this way in this room
             continue
-        pictures = _poster(scene, move) if KINDS[kind].poster else _room(scene, move)
-        write_pictures(pictures, FRAMES, path, FPS, (WIDTH, HEIGHT), Effects(crf=23), seed)
+        film = _poster if KINDS[kind].poster else _room
+        write_pictures(film(scene, move, size), FRAMES, path, FPS, size, Effects(crf=23), seed)
         return
     raise ValueError(f"no room near seed {seed} has space for {kind!r}")
 
 
-def _room(scene: Scene, move: Move) -> Iterator[Image]:
-    lens = film_intrinsics(scene, (WIDTH, HEIGHT))
+def _room(scene: Scene, move: Move, size: tuple[int, int]) -> Iterator[Image]:
+    lens, (width, height) = film_intrinsics(scene, size), size
     last: tuple[Array, float] | None = None
     for pose, focal in zip(move.cam_from_world, move.focal.tolist(), strict=True):
         if last is None or focal != last[1] or not np.array_equal(pose, last[0]):
             last = pose, focal
-            picture = render_views(scene, pose[None], _zoomed(lens, focal)[None], HEIGHT, WIDTH)[0][
-                0
-            ]
+            lens_now = _zoomed(lens, focal)[None]
+            picture = render_views(scene, pose[None], lens_now, height, width)[0][0]
         yield picture
 
 
-def _poster(scene: Scene, move: Move) -> Iterator[Image]:
+def _poster(scene: Scene, move: Move, size: tuple[int, int]) -> Iterator[Image]:
     """The plane z = 0 with a picture of the room, 3.2 by 1.8 m, repeated as a mirror would."""
-    wide = (2 * WIDTH, 2 * HEIGHT)
+    wide = (2 * size[0], 2 * size[1])
     K = film_intrinsics(scene, wide)
     view = camera_path(scene, "static", 1, FPS, 1)
     picture = render_views(scene, view, K[None], wide[1], wide[0])[0][0]
     pixels = wide[0] / 3.2
     onto = np.array([[pixels, 0, wide[0] / 2], [0, pixels, wide[1] / 2], [0, 0, 1]])
-    lens = film_intrinsics(scene, (WIDTH, HEIGHT))
+    lens = film_intrinsics(scene, size)
     for pose, focal in zip(move.cam_from_world, move.focal, strict=True):
         plane = _zoomed(lens, float(focal)) @ pose[:, [0, 1, 3]]
         seen = plane @ np.linalg.inv(onto)
         yield cv2.warpPerspective(
-            picture, seen, (WIDTH, HEIGHT), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+            picture, seen, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
         )
 
 

@@ -347,6 +347,20 @@ def replay_items(
 
 
 @app.command()
+def explain(
+    item: Annotated[str, typer.Argument(help="A video or clip, as `sage items` lists them.")],
+    workspace: WorkspaceOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to draw it: .jpg, .png or .html.")
+    ] = None,
+) -> None:
+    """Draw why an item got its verdict: frames, scores over time, tracks, figures, cameras."""
+    from flows._explain import write_explanation
+
+    _teach(lambda: print(write_explanation(_existing(workspace), item, out)))
+
+
+@app.command()
 def demo(
     workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Where.")] = Path("demo"),
 ) -> None:

@@ -85,6 +85,11 @@ def collect(ws: Workspace) -> Report:
     )
 
 
+def titles_of(ws: Workspace) -> dict[str, str]:
+    """Item -> what people call it."""
+    return _titles(ws.catalog.latest())
+
+
 def _titles(events: Sequence[StageEvent]) -> dict[str, str]:
     """Item -> what people call it: a video's title, a clip's video and time span."""
     titles = {

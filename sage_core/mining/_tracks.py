@@ -251,6 +251,17 @@ def _unknown(start: int, end: int, flow: float, survival: float, tracks: int) ->
     )
 
 
+def chain_inliers(
+    start: Points, end: Points, shape: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], float]:
+    """Tracks over a chain that one rigid scene explains, bool [N], and the focal length in long sides."""
+    if len(start) < _MIN_CORNERS:
+        return np.ones(len(start), bool), FOCALS[0]
+    flow = float(np.median(np.linalg.norm(end - start, axis=1)) / max(shape))
+    tolerance = _CHAIN_EPIPOLAR_PX * max(1.0, flow / CHAIN_FLOW)
+    return epipolar_inliers(start, end, shape, tolerance, FOCALS, _CHAIN_DRAWS)
+
+
 def _judged(
     start: Points, end: Points, begun: int, ended: int, started_with: int, grey: NDArray[np.uint8]
 ) -> Chain:
@@ -258,8 +269,7 @@ def _judged(
     survival = len(end) / started_with if started_with else 0.0
     if len(end) < _MIN_CORNERS:
         return _unknown(begun, ended, flow, survival, len(end))
-    tolerance = _CHAIN_EPIPOLAR_PX * max(1.0, flow / CHAIN_FLOW)
-    rigid, focal = epipolar_inliers(start, end, grey.shape, tolerance, FOCALS, _CHAIN_DRAWS)
+    rigid, focal = chain_inliers(start, end, grey.shape)
     parallax_px, off_plane = homography_residual(start[rigid], end[rigid])
     zoom, zoom_px = zoom_residual(start[rigid], end[rigid], grey.shape)
     coherent = bool(rigid.mean() >= _COHERENT)

@@ -54,15 +54,31 @@ def homography_residual(start: Points, end: Points) -> tuple[float, float]:
     Off are those with over 0.7 px and 1.5 % of the median displacement: one wall may hold most tracks of a
     room, and then the median says little of the rest.
     """
-    if len(start) < _FEWEST:
+    residuals = _homography_residuals(start, end)
+    if residuals is None:
         return 0.0, 0.0
+    return float(np.median(residuals)), float(_off(residuals, start, end).mean())
+
+
+def off_plane(start: Points, end: Points) -> NDArray[np.bool_]:
+    """Which tracks the best homography leaves off, bool [N]; none where there are too few to tell."""
+    residuals = _homography_residuals(start, end)
+    return np.zeros(len(start), bool) if residuals is None else _off(residuals, start, end)
+
+
+def _homography_residuals(start: Points, end: Points) -> NDArray[np.float32] | None:
+    if len(start) < _FEWEST:
+        return None
     H, _ = cv2.findHomography(start, end, cv2.RANSAC, 1.0, maxIters=500)
     if H is None:
-        return 0.0, 0.0
-    residuals = np.linalg.norm(cv2.perspectiveTransform(start[None], H)[0] - end, axis=1)
+        return None
+    moved = cv2.perspectiveTransform(start[None], H)[0]
+    return np.asarray(np.linalg.norm(moved - end, axis=1), np.float32)
+
+
+def _off(residuals: NDArray[np.float32], start: Points, end: Points) -> NDArray[np.bool_]:
     displacement = float(np.median(np.linalg.norm(end - start, axis=1)))
-    off = residuals > max(_OFF_PX, _OFF_SHARE * displacement)
-    return float(np.median(residuals)), float(off.mean())
+    return np.asarray(residuals > max(_OFF_PX, _OFF_SHARE * displacement))
 
 
 def rotation_residual(start: Points, end: Points, shape: Shape, zoom: float = 1.0) -> float:

@@ -19,9 +19,9 @@ from sage_core.report.contents import (
     Step,
 )
 from sage_core.report.metrics import comparison
-from sage_core.report.pictures import Picture, depth_range, embed, with_anchors
+from sage_core.report.pictures import Picture, depth_colours, depth_range, embed, with_anchors
 from sage_core.report.render import render_html
-from sage_core.report.scene import Scene, pack_scene
+from sage_core.report.scene import Scene, pack_scene, upright
 
 __all__ = [
     "Cell",
@@ -40,9 +40,11 @@ __all__ = [
     "StageRow",
     "Step",
     "comparison",
+    "depth_colours",
     "depth_range",
     "embed",
     "pack_scene",
     "render_html",
+    "upright",
     "with_anchors",
 ]

@@ -73,6 +73,19 @@ def depth_range(depths: NDArray[Any]) -> tuple[float, float]:
     return float(near), float(far)
 
 
+def depth_colours(depth: NDArray[Any], near: float, far: float) -> NDArray[np.uint8]:
+    """Colours uint8 [N, 3] RGB of depths [N], by their logarithm from red (near) to blue (far)."""
+    import cv2
+
+    low, high = np.log(max(near, 1e-9)), np.log(max(far, near * (1 + 1e-6), 2e-9))
+    share = ((np.log(np.maximum(depth, 1e-9)) - low) / (high - low)).clip(0, 1)
+    levels = (_RED + (_BLUE - _RED) * share).round().astype(np.uint8)
+    if not len(levels):
+        return np.empty((0, 3), np.uint8)
+    coloured = cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO)
+    return np.asarray(coloured[:, 0, ::-1], np.uint8)
+
+
 def with_anchors(
     picture: NDArray[np.uint8], xy: NDArray[Any], depth: NDArray[Any], near: float, far: float
 ) -> NDArray[np.uint8]:
@@ -84,14 +97,7 @@ def with_anchors(
     import cv2
 
     drawn = picture.copy()
-    low, high = np.log(max(near, 1e-9)), np.log(max(far, near * (1 + 1e-6), 2e-9))
-    share = ((np.log(np.maximum(depth, 1e-9)) - low) / (high - low)).clip(0, 1)
-    levels = (_RED + (_BLUE - _RED) * share).round().astype(np.uint8)
-    colours = (
-        cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].tolist()
-        if len(levels)
-        else []
-    )
+    colours = depth_colours(depth, near, far).tolist()
     radius = max(2, round(picture.shape[1] / 170))
     for (x, y), colour in zip(xy.tolist(), colours, strict=True):
         # OpenCV counts pixel centres from 0.

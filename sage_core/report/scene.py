@@ -76,13 +76,7 @@ def pack_scene(
         size_px: width and height of that frame.
         ordered: False for photo sets.
     """
-    R = cam_from_world[:, :, :3]
-    centres = -np.einsum("nji,nj->ni", R, cam_from_world[:, :, 3])
-    turn = _upright(R)
-    # Rows of R are the camera's right, down and forward axes in the world.
-    axes = R @ turn.T
-    centres = centres @ turn.T
-    points = np.asarray(xyz, np.float64).reshape(-1, 3) @ turn.T
+    points, centres, axes = upright(xyz, cam_from_world)
     middle, half = _box(points, centres)
     points, centres = (points - middle) / half, (centres - middle) / half
     near = np.abs(points).max(axis=1, initial=0.0) <= _REACH
@@ -108,7 +102,16 @@ def pack_scene(
     )
 
 
-def _upright(R: Floats) -> Floats:
+def upright(xyz: NDArray[Any], cam_from_world: Floats) -> tuple[Floats, Floats, Floats]:
+    """Points [P, 3], camera centres [N, 3] and axes [N, 3, 3] (rows: right, down, ahead), with z up."""
+    R = cam_from_world[:, :, :3]
+    centres = -np.einsum("nji,nj->ni", R, cam_from_world[:, :, 3])
+    turn = _upwards(R)
+    # Rows of R are the camera's right, down and forward axes in the world.
+    return np.asarray(xyz, np.float64).reshape(-1, 3) @ turn.T, centres @ turn.T, R @ turn.T
+
+
+def _upwards(R: Floats) -> Floats:
     """The rotation [3, 3] that takes the cameras' mean upward axis to z."""
     up = -R[:, 1].mean(axis=0)
     if np.linalg.norm(up) < 1e-6:
