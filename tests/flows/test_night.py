@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_night import PYTHON_BIN, write_films, write_settings
 
+from benchmarks.small_night import PYTHON_BIN, write_films, write_settings
 from data_catalog import Workspace, canonical
 from sage_core.types import Stage
 

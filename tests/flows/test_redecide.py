@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from small_night import write_films
 
+from benchmarks.small_night import write_films
 from data_catalog import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]

@@ -15,8 +15,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Scheduled
-from small_night import PYTHON_BIN, write_films
 
+from benchmarks.small_night import PYTHON_BIN, write_films
 from data_catalog import Workspace
 from sage_core.types import Stage
 
