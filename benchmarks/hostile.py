@@ -2,10 +2,10 @@
 
 python -m benchmarks.hostile --videos 1000 --seed 0 --workspace hostile --resume
 
-Each mutant becomes an item of a real workspace: copied, probed, decoded and, if it is accepted, curated, with
-the same children and the same limits as on any night, and gets a verdict at each. Beside the workspace stand a
-file and a listener on a loopback address that many mutants point at; both tell if they are touched. With
-``--resume`` items that have a verdict are not tried again.
+Each mutant becomes an item of a real workspace: copied, probed, decoded and, if it is accepted, curated,
+with the same children and the same limits as on any night, and gets a verdict at each. Beside the workspace
+stand a file and a listener on a loopback address that many mutants point at; both tell if they are touched.
+With ``--resume`` items that have a verdict are not tried again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Damaged and crafted video files, each drawn from its number and a seed.
 
-A mutation takes a sound file apart in one way; what it gives need not be a video any more. MP4 boxes are found
-by their names (ISO/IEC 14496-12), Matroska elements by their ids (RFC 9559).
+A mutation takes a sound file apart in one way; what it gives need not be a video any more. MP4 boxes are
+found by their names (ISO/IEC 14496-12), Matroska elements by their ids (RFC 9559).
 """
 
 from __future__ import annotations
@@ -341,8 +341,8 @@ def polyglot(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Craf
     """Two formats in one file, or one under another's name."""
     film = bases[draw.choice(["plain.mp4", "film.mkv"])]
     fronts = [b"PK\x03\x04", b"%PDF-1.7\n", b"\x89PNG\r\n\x1a\n", b"<html>", b"\x7fELF", b"#!/bin/sh\n",
-              b"RIFF\xff\xff\xff\xffAVI LIST", b"FLV\x01\x05\0\0\0\x09", b"\0\0\x01\xba", b"\x47" + bytes(187),
-              f"#EXTM3U\n{traps.url}\n".encode(), b"\x80\x04cos\nsystem\n(S'true'\ntR."]  # fmt: skip
+              b"RIFF\xff\xff\xff\xffAVI LIST", b"FLV\x01\x05\0\0\0\x09", b"\0\0\x01\xba",
+              b"\x47" + bytes(187), f"#EXTM3U\n{traps.url}\n".encode(), b"\x80\x04cos\nsystem\n(S'true'\ntR."]  # fmt: skip
     return draw.choice([".mp4", ".avi", ".mpg", ".flv", ".mkv"]), draw.choice(fronts) + draw.choice(
         [film, b""]
     )
@@ -384,7 +384,7 @@ def _box_replaced(data: bytes, kind: bytes, box: bytes) -> bytes:
     parents = [
         start
         for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl")
-        if 0 <= (start := data.rfind(name, 0, at) - 4)
+        if (start := data.rfind(name, 0, at) - 4) >= 0
         and start + struct.unpack(">I", data[start : start + 4])[0] >= at + old
     ]
     for start in parents:

@@ -1,4 +1,4 @@
-"""Traps for whoever reads where it must not: a file that tells when it is opened, an address that counts callers."""
+"""Traps for whoever reads where it must not: a file that tells of being opened, an address that counts calls."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sage_core.acquisition.policy import POLICY_REASONS
 from sage_core.config.acquire import AcquireConfig
 from sage_core.errors import MediaError, SandboxError
 from sage_core.sandbox import Limits, call, run
@@ -20,7 +21,10 @@ _FORGIVEN_S = 1.0
 _LEAST_BYTES_A_SECOND = 10_000
 _MAGIC = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\xff\xd8\xff": "a JPEG image",
           b"\x89PNG": "a PNG image", b"\x1f\x8b": "a gzip archive"}  # fmt: skip
-_REJECTIONS = (Reason.NOT_VIDEO, Reason.TOO_LARGE, Reason.LIVE_STREAM, Reason.DUPLICATE)
+_REJECTIONS = (
+    *(Reason.NOT_VIDEO, Reason.TOO_LARGE, Reason.LIVE_STREAM, Reason.DUPLICATE),
+    *POLICY_REASONS,
+)
 
 
 def verdict_of(reason: Reason, message: str, *, retryable: bool, **figures: Figure) -> Judgement:
