@@ -342,7 +342,8 @@ def polyglot(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Craf
     film = bases[draw.choice(["plain.mp4", "film.mkv"])]
     fronts = [b"PK\x03\x04", b"%PDF-1.7\n", b"\x89PNG\r\n\x1a\n", b"<html>", b"\x7fELF", b"#!/bin/sh\n",
               b"RIFF\xff\xff\xff\xffAVI LIST", b"FLV\x01\x05\0\0\0\x09", b"\0\0\x01\xba",
-              b"\x47" + bytes(187), f"#EXTM3U\n{traps.url}\n".encode(), b"\x80\x04cos\nsystem\n(S'true'\ntR."]  # fmt: skip
+              b"\x47" + bytes(187), f"#EXTM3U\n{traps.url}\n".encode(),
+              b"\x80\x04cos\nsystem\n(S'true'\ntR."]  # fmt: skip
     return draw.choice([".mp4", ".avi", ".mpg", ".flv", ".mkv"]), draw.choice(fronts) + draw.choice(
         [film, b""]
     )

@@ -1,4 +1,4 @@
-"""Traps for whoever reads where it must not: a file that tells of being opened, an address that counts calls."""
+"""Traps for whoever reads where it must not: a file that tells of being opened, a counting address."""
 
 from __future__ import annotations
 

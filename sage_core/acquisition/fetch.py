@@ -64,8 +64,9 @@ def fetch_url(
         SourceError: see :class:`~sage_core.types.Reason`; ``blocked`` when ``gate`` is closed.
     """
     limits = Limits(config.download_timeout_s, memory_mb=_MEMORY_MB)
-    told = {"seed": seed, "cache": cache, "forgotten": forgotten}
-    answer = _attempts(url, "fetch", folder, config, gate, limits, **told)
+    answer = _attempts(
+        url, "fetch", folder, config, gate, limits, seed=seed, cache=cache, forgotten=forgotten
+    )
     return Download(folder / answer["file"], answer["info"])
 
 
