@@ -64,7 +64,7 @@ def fill(ws, video, url, uploader, seed, shard_writer):
     model = ws.store.write_bytes(f"sfm/{clip.item}/points.bin", b"points")
     shard_writer.add(*renamed(make_clip(clip.item, n=9, seed=seed), video, url))
     common = {"verdict": "accepted", "source": url, "input_hash": f"{seed:016x}"}
-    details = {"asked": asked, "uploader": uploader, "title": "secret title"}
+    details = {"asked": asked, "uploader": uploader, "title": f"title of {url}"}
     figures = {"duration_s": {"value": 6.0, "threshold": None, "rule": None}}
     child = {"item": clip.item, "parent": video, **common}
     return [
@@ -121,7 +121,7 @@ def test_all_that_came_of_a_video_goes_and_nothing_else(ws):
     files = everything(ws)
     for trace in (
         b"secret-walk",
-        b"secret title",
+        b"title of https://e.org/secret",
         b"film of https://e.org/secret",
         f"{GONE}_".encode(),
     ):
