@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from data_catalog._log import StageLog
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
-from sage_core.types import Artifact, Stage
+from sage_core.types import Artifact, Reason, Stage
 
 _RESERVE_BYTES = 1 << 20
 
@@ -155,6 +155,24 @@ class Catalog:
             for log in self._logs.values():
                 with _files.locked(self._lock(log)):
                     log.compact(whole=True)
+
+    def expunge(self, items: Collection[str]) -> list[str]:
+        """Merge as :meth:`compact` does, without these items' events and their parts'.
+
+        What says that an item is forgotten stays. Other processes may hold the events in memory until they
+        end. Returns the items of which something was there, sorted.
+        """
+        wanted = set(items)
+        with self._mutex:
+            found = {
+                event.item
+                for event in self._all()
+                if {event.item, event.parent} & wanted and event.reason != Reason.FORGOTTEN.value
+            }
+            for log in self._logs.values() if found else ():
+                with _files.locked(self._lock(log)):
+                    log.compact(whole=True, without=wanted)
+        return sorted(found)
 
     def _append(self, stage: str, events: list[StageEvent]) -> list[StageEvent]:
         with self._mutex, _files.locked(self._lock(self._logs[stage])):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,13 @@ class StageLog:
         self._consistently(take_in)
         return pa.concat_tables(tables) if tables else _schema.SCHEMA.empty_table()
 
-    def compact(self, *, whole: bool) -> None:
+    def compact(self, *, whole: bool, without: Collection[str] = ()) -> None:
         """Merge the event files into a part, and parts with it: all, or those not much larger.
 
         Merging a part only with at least half as many newer rows, an event is rewritten about log2(n)
         times in its life. Call it with the stage locked.
+
+        ``without``: items whose events go, and their parts', but for those that say that they are forgotten.
         """
         current, loose = self._scan()
         # What a compaction that was killed has left to do, in its own order.
@@ -119,10 +121,16 @@ class StageLog:
             name, count = kept.pop()
             merged.append(name)
             rows += count
-        if not loose and len(merged) < 2:
+        if not loose and len(merged) < (1 if without else 2):
             return
         table = pa.concat_tables([*(self._read(name) for name in merged), *tables])
+        if without:
+            table = _schema.without(table, without)
         self._publish(current, kept, table, frozenset(loose + merged))
+        if without:  # begin anew: what was known of them goes from memory, too
+            self.latest.clear()
+            self._seen.clear()
+            self.refresh()
 
     def _publish(
         self,

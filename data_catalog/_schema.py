@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_catalog import _json
 from data_catalog._errors import CatalogError
@@ -130,6 +131,18 @@ def check_version(schema: pa.Schema, where: str) -> None:
             f"{where} has catalog version {found}, this SAGE reads 1 to {VERSION}: it was written by"
             " another version of SAGE (update this one) or is no file of the catalog (move it away)"
         )
+
+
+def without(table: pa.Table, items: Collection[str]) -> pa.Table:
+    """The rows that are not of these items or their parts, and those that say that one is forgotten."""
+    names = pa.array(sorted(items), pa.string())
+    concerned = pc.or_kleene(
+        pc.is_in(table["item"], value_set=names),
+        pc.fill_null(pc.is_in(table["parent"], value_set=names), False),
+    )
+    stone = pc.fill_null(pc.equal(table["reason"], Reason.FORGOTTEN.value), False)
+    kept = pc.and_(stone, pc.is_null(table["parent"]))
+    return table.filter(pc.or_(pc.invert(concerned), kept))
 
 
 def to_events(table: pa.Table, stage: str) -> Iterator[StageEvent]:

@@ -22,9 +22,17 @@ from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.room import Room
 from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
-from sage_core.types import Stage
+from sage_core.types import Stage, Verdict
 from tasks._plan import Retry, Selection, Selector, wanted
-from tasks.acquire import Contents, fetch_item, find_items, known_items, record_item
+from tasks.acquire import (
+    Contents,
+    fetch_item,
+    find_items,
+    is_ruled_otherwise,
+    known_items,
+    record_item,
+)
+from tasks.tombstones import Tombstones
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
@@ -55,8 +63,11 @@ def acquire(
         gate = HostGate(config.acquire.block_after, room)
         selection = Selection.of(ws, Stage.ACQUIRE, meant_by_retry(retry), items, select)
         named = find_items(workspace, sources or [], config, gate)
-        chosen = [i for i in _with_known(ws, named, selection) if selection.names(i.item, None)]
-        missing = [i for i in chosen if _is_wanted(ws, i, config, selection)]
+        stones = Tombstones.of(ws)
+        known = _with_known(ws, named, selection)
+        known += _ruled_otherwise(ws, known, config, stones)
+        chosen = [i for i in known if selection.names(i.item, None)]
+        missing = [i for i in chosen if _is_wanted(ws, i, config, selection, stones)]
         done, missing = len(chosen) - len(missing), selection.first(missing)
         summary = _fetch_and_record(ws, missing, config, gate, done)
     return conclude(ws, summary, config.run.max_failed_share)
@@ -95,5 +106,27 @@ def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) ->
     return [*named, *(i for i in known_items(ws, selection.repeats) if i.item not in given)]
 
 
-def _is_wanted(ws: Workspace, source: SourceItem, config: SageConfig, selection: Selection) -> bool:
-    return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)
+def _ruled_otherwise(
+    ws: Workspace, chosen: list[SourceItem], config: SageConfig, stones: Tombstones
+) -> list[SourceItem]:
+    """Accepted items, not asked for now, that policy or a tombstone no longer allows."""
+    given = {item.item for item in chosen}
+    return [
+        item
+        for item in known_items(ws, lambda event: event.verdict == Verdict.ACCEPTED.value)
+        if item.item not in given and is_ruled_otherwise(ws, item, config, stones)
+    ]
+
+
+def _is_wanted(
+    ws: Workspace,
+    source: SourceItem,
+    config: SageConfig,
+    selection: Selection,
+    stones: Tombstones,
+) -> bool:
+    if is_ruled_otherwise(ws, source, config, stones):
+        return True
+    return source.item not in stones and wanted(
+        ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection
+    )

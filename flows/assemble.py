@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import Workspace
+from data_catalog import LeaseHeld, Workspace
 from flows._progress import say
 from flows._stage import (
     Job,
@@ -22,6 +22,7 @@ from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, plan_assemble
 from tasks.assemble import assemble_shard
 from tasks.compact import leave_shards
+from tasks.forget import remove_forgotten
 
 
 @flow(name="assemble", flow_run_name=run_name("assemble"))
@@ -46,6 +47,10 @@ def assemble(
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
+    try:
+        remove_forgotten(ws, lease_owner())
+    except LeaseHeld as error:
+        say("assemble:", f"what was forgotten is removed next time: {error}", "dim")
     with ws.catalog.lease(Stage.ASSEMBLE.value, lease_owner()):
         plan = plan_assemble(
             ws, config, Selection.of(ws, Stage.ASSEMBLE, meant_by_retry(retry), items, select)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_catalog import CatalogError, Workspace
-from flows import _models, _replay, _show, _study
+from flows import _export, _forget, _models, _replay, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -46,6 +46,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(shards_app, name="shards")
 app.add_typer(_models.app, name="models")
 app.command()(_study.study)
+app.command()(_forget.forget)
+app.command()(_export.export)
 
 WorkspaceOption = Annotated[
     Path,

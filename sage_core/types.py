@@ -42,6 +42,10 @@ class Reason(StrEnum):
     NOT_VIDEO = "not_video"
     TOO_LARGE = "too_large"
     LIVE_STREAM = "live_stream"
+    DENIED_SOURCE = "denied_source"
+    DENIED_UPLOADER = "denied_uploader"
+    DENIED_LICENCE = "denied_licence"
+    FORGOTTEN = "forgotten"
     # Failures at acquire.
     BAD_SOURCE = "bad_source"
     FORBIDDEN_HOST = "forbidden_host"
@@ -95,6 +99,10 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.NOT_VIDEO: "the source holds no moving pictures (audio only, a text page, a document)",
     Reason.TOO_LARGE: "larger or longer than the limits set before download or decoding",
     Reason.LIVE_STREAM: "a live stream has no end and is not fetched",
+    Reason.DENIED_SOURCE: "a host, URL or local file that acquire.policy does not allow",
+    Reason.DENIED_UPLOADER: "an uploader or channel that acquire.policy does not allow",
+    Reason.DENIED_LICENCE: "a licence that acquire.policy does not allow, or none where one is asked for",
+    Reason.FORGOTTEN: "removed for good by `sage forget`, with all that came of it",
     Reason.BAD_SOURCE: "the source string is neither an http(s) URL nor something that exists here",
     Reason.FORBIDDEN_HOST: "a private or loopback host that acquire.allow_hosts does not name",
     Reason.NOT_FOUND: "the server or the file system says that there is no such thing (404, 410)",

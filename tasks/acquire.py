@@ -20,16 +20,28 @@ from prefect.cache_policies import NO_CACHE
 from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.acquisition.fetch import Entry, list_url
 from sage_core.acquisition.hosts import HostGate
-from sage_core.acquisition.obtain import Obtained, check_again, fetch_key, obtain
+from sage_core.acquisition.obtain import (
+    Obtained,
+    check_again,
+    fetch_key,
+    obtain,
+    refused_content,
+    refused_source,
+)
+from sage_core.acquisition.policy import POLICY_REASONS, policy_hash
 from sage_core.acquisition.room import used_bytes
 from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
+from tasks.tombstones import Tombstones
 
 _INFO = "info.json"
 _SITE_CACHE = "scratch/sites"
-_SITE_FACTS = ("title", "uploader", "license", "upload_date", "extractor", "format", "webpage_url")
+_SITE_FACTS = (
+    *("title", "uploader", "uploader_id", "channel", "channel_id", "license", "upload_date"),
+    *("extractor", "format", "webpage_url"),
+)
 
 
 class Contents:
@@ -68,7 +80,34 @@ def find_items(
 def known_items(ws: Workspace, chosen: Callable[[StageEvent], bool]) -> list[SourceItem]:
     """The items that were asked for before, as they were asked for; those whose verdict is ``chosen``."""
     events = ws.catalog.latest(Stage.ACQUIRE.value)
-    return [SourceItem.from_json(e.details["asked"]) for e in events if chosen(e)]
+    return [
+        SourceItem.from_json(e.details["asked"])
+        for e in events
+        if "asked" in e.details and chosen(e)  # of what was forgotten nobody knows where it lay
+    ]
+
+
+def is_ruled_otherwise(
+    ws: Workspace, source: SourceItem, config: SageConfig, stones: Tombstones
+) -> bool:
+    """Whether an item's verdict is not what policy and tombstones say now: then it is judged anew.
+
+    Cheap: an accepted item is held to the rules by what is known of it; one that was refused is asked for
+    again if the rules have changed.
+    """
+    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    if last is None:
+        return False
+    if source.item in stones:
+        return last.reason != Reason.FORGOTTEN.value
+    policy = config.acquire.policy
+    if last.reason in POLICY_REASONS:
+        return bool(last.details.get("policy") != policy_hash(policy, stones.uploaders))
+    if last.verdict != Verdict.ACCEPTED.value:
+        return False
+    refusal = refused_source(source, policy)
+    refusal = refusal or refused_content(source, last.details, policy, stones.uploaders)
+    return refusal is not None
 
 
 @task(name="acquire", task_run_name="acquire-{source.item}", cache_policy=NO_CACHE)
@@ -93,9 +132,17 @@ def record_item(
 
     ``contents`` knows what was accepted before, and learns of this item.
     """
+    stones = Tombstones.of(ws)
     outcome = _unless_duplicate(ws, source, fetched.outcome, contents)
-    outcome = replace(outcome, details={**outcome.details, "asked": source.to_json()})
-    subject = Subject(source.item, source.source, None, source.input_hash)
+    asked: dict[str, Any] = {"asked": source.to_json()}
+    if outcome.judgement.reason in POLICY_REASONS:
+        asked["policy"] = policy_hash(config.acquire.policy, stones.uploaders)
+    outcome = replace(outcome, details={**outcome.details, **asked})
+    outcome = _unless_forgotten(ws, source, outcome, stones)
+    stone = stones.of_item(source.item)
+    subject = Subject(
+        source.item, stone.source if stone else source.source, None, source.input_hash
+    )
     verdict = (subject, replace(fetched, outcome=outcome))
     event = record(ws, [verdict], stage=Stage.ACQUIRE, config=config, run=run)[0]
     if event.verdict == Verdict.ACCEPTED.value:
@@ -104,8 +151,11 @@ def record_item(
 
 
 def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate) -> Outcome:
+    stones = Tombstones.of(ws)
+    if source.item in stones:
+        return Outcome(Judgement.reject(Reason.FORGOTTEN, "it was removed for good"))
     key = fetch_key(source, config.acquire)
-    reused = _published(ws, source, key, config)
+    reused = _refused(ws, source, config, stones) or _published(ws, source, key, config)
     if reused is not None:
         return reused
     if gate.room is not None and source.kind in (SourceKind.FILE, SourceKind.IMAGES):
@@ -113,7 +163,12 @@ def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate
     cache = ws.store.path(_SITE_CACHE)
     seed = config.run.seed + zlib.crc32(source.item.encode())
     with ws.store.scratch() as area:
-        got = obtain(source, area, config.acquire, gate, seed=seed, cache=cache)
+        got = obtain(
+            *(source, area, config.acquire, gate),
+            seed=seed,
+            cache=cache,
+            forgotten=stones.uploaders,
+        )
         if got.content is None:
             return Outcome(got.judgement, details=_details(source, got.info))
         if gate.room is not None:
@@ -133,6 +188,19 @@ def _publish(ws: Workspace, source: SourceItem, got: Obtained, key: str) -> Outc
     (got.content.parent / _INFO).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     ws.store.publish(got.content.parent, _folder(source))
     return _outcome(ws, source, got)
+
+
+def _refused(
+    ws: Workspace, source: SourceItem, config: SageConfig, stones: Tombstones
+) -> Outcome | None:
+    """What the rules say of an item that is here already; its files stay until it is forgotten."""
+    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    if last is None or last.verdict != Verdict.ACCEPTED.value:
+        return None
+    policy = config.acquire.policy
+    refusal = refused_source(source, policy)
+    refusal = refusal or refused_content(source, last.details, policy, stones.uploaders)
+    return Outcome(refusal.judgement(), details=last.details) if refusal else None
 
 
 def _published(ws: Workspace, source: SourceItem, key: str, config: SageConfig) -> Outcome | None:
@@ -187,6 +255,26 @@ def _unless_duplicate(
     figures = {**outcome.judgement.figures, "duplicate_of": Figure(holder)}
     message = f"the same content as {holder}, which came first"
     judgement = Judgement.reject(Reason.DUPLICATE, message, figures)
+    return Outcome(judgement, details=outcome.details)
+
+
+def _unless_forgotten(
+    ws: Workspace, source: SourceItem, outcome: Outcome, stones: Tombstones
+) -> Outcome:
+    """The outcome, or the verdict *forgotten* where a tombstone is of this item or of the bytes that came."""
+    stone = stones.of_item(source.item)
+    if stone is not None:  # also one that was put up while this was being fetched
+        ws.store.remove(_folder(source))
+        return Outcome(Judgement.reject(Reason.FORGOTTEN, f"forgotten: {stone.reason}"))
+    if outcome.judgement.verdict is not Verdict.ACCEPTED:
+        return outcome
+    held = stones.of_content(outcome.artifacts["video"].sha256)
+    if held is None:
+        return outcome
+    ws.store.remove(_folder(source))
+    message = f"the same content as {held.key}, which was removed for good: {held.reason}"
+    figures = {"same_as": Figure(held.key)}
+    judgement = Judgement.reject(Reason.FORGOTTEN, message, figures)
     return Outcome(judgement, details=outcome.details)
 
 

@@ -23,7 +23,10 @@ from tasks._inputs import Inputs, assemble_inputs
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 
 _STAGE = Stage.ASSEMBLE
-_SITE_FACTS = ("title", "uploader", "license", "upload_date", "extractor", "format", "webpage_url")
+_SITE_FACTS = (
+    *("title", "uploader", "uploader_id", "channel", "channel_id", "license", "upload_date"),
+    *("extractor", "format", "webpage_url"),
+)
 
 
 @task(name="assemble", cache_policy=NO_CACHE)

@@ -20,6 +20,8 @@ from sage_core.errors import SageError
 from sage_core.fingerprints import Duplicate, Fingerprint, Footage, Link, duplicates, find_links
 from sage_core.types import Artifact, Clip, Figure, Reason, Stage, Verdict
 from tasks._plan import accepted_videos
+from tasks.forget import forgotten_event
+from tasks.tombstones import Tombstones, fingerprint_path
 
 LINKS_FILE = "clips/duplicates.json"
 FORMAT = 1
@@ -28,6 +30,7 @@ _FIGURES = (
     *("duplicate_mirrored", "duplicate_bits"),
 )
 _KEPT_OPEN = 64
+_MOST_PIXELS = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
     A clip whose fingerprint is not there (it was curated before there were any) is compared with none.
     The links found are kept in ``clips/duplicates.json`` and found again there if nothing has changed.
     """
-    candidates = _candidates(ws)
+    candidates = [*_candidates(ws), *_removed_footage(ws)]
     dropped: dict[int, Duplicate] = {}
     if config.enabled:
         links = _links(ws, candidates, config)
@@ -62,7 +65,7 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
             time=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         for event, candidate in zip(wanted, candidates, strict=True)
-        if event != candidate.event
+        if event != candidate.event and not _is_removed(candidate)
     ]
     return ws.catalog.append(changed) if changed else []
 
@@ -85,7 +88,28 @@ def _candidates(ws: Workspace) -> list[Candidate]:
 
 
 def _is_candidate(event: StageEvent) -> bool:
-    return event.verdict == Verdict.ACCEPTED.value or event.reason == Reason.DUPLICATE.value
+    by_others = (Reason.DUPLICATE.value, Reason.FORGOTTEN.value)
+    return event.verdict == Verdict.ACCEPTED.value or event.reason in by_others
+
+
+def _removed_footage(ws: Workspace) -> list[Candidate]:
+    """What was removed for good, as far as its pictures' hashes were kept: it stands before all others."""
+    found = []
+    for stone in Tombstones.of(ws):
+        path = fingerprint_path(stone.key)
+        if not ws.store.exists(path):
+            continue
+        data = ws.store.path(path).read_bytes()
+        artifact = Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
+        times = Fingerprint.read(ws.store.path(path)).times_s
+        start, end = (float(times[0]), float(times[-1]) + 1.0) if len(times) else (0.0, 0.0)
+        footage = Footage(stone.key, start, end, _MOST_PIXELS, 0.0)
+        found.append(Candidate(forgotten_event(stone), footage, artifact))
+    return found
+
+
+def _is_removed(candidate: Candidate) -> bool:
+    return candidate.footage.pixels == _MOST_PIXELS
 
 
 def _footage(clip: Clip, acquired: StageEvent) -> Footage:
@@ -110,12 +134,13 @@ def _judged(
     figures = as_curated(event).figures
     link = duplicate.links[0]
     original = candidates[link.second].event.item
+    removed = any(_is_removed(candidates[link.second]) for link in duplicate.links)
     more = f", and {len(duplicate.links) - 1} more" if len(duplicate.links) > 1 else ""
     how = ", mirrored" if link.mirrored else ""
     return replace(
         event,
         verdict=Verdict.REJECTED.value,
-        reason=Reason.DUPLICATE.value,
+        reason=(Reason.FORGOTTEN if removed else Reason.DUPLICATE).value,
         message=f"{original}{more} shows {duplicate.share:.0%} of it too{how}",
         figures={**figures, **_figures(original, duplicate.share, link, config)},
     )

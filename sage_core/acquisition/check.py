@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sage_core.acquisition.policy import POLICY_REASONS
 from sage_core.config.acquire import AcquireConfig
 from sage_core.errors import MediaError, SandboxError
 from sage_core.sandbox import Limits, call, run
@@ -17,9 +18,13 @@ from sage_core.video.ffmpeg import ffmpeg_reading
 from sage_core.video.probe import Probe, probe
 
 _FORGIVEN_S = 1.0
+_LEAST_BYTES_A_SECOND = 10_000
 _MAGIC = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\xff\xd8\xff": "a JPEG image",
           b"\x89PNG": "a PNG image", b"\x1f\x8b": "a gzip archive"}  # fmt: skip
-_REJECTIONS = (Reason.NOT_VIDEO, Reason.TOO_LARGE, Reason.LIVE_STREAM, Reason.DUPLICATE)
+_REJECTIONS = (
+    *(Reason.NOT_VIDEO, Reason.TOO_LARGE, Reason.LIVE_STREAM, Reason.DUPLICATE),
+    *POLICY_REASONS,
+)
 
 
 def verdict_of(reason: Reason, message: str, *, retryable: bool, **figures: Figure) -> Judgement:
@@ -43,10 +48,11 @@ def check_video(
         return _unreadable(file, error), None
     figures = _figures(file, facts, promised_s)
     fault = (
-        _cut(facts) or _false_duration(facts, config, promised_s) or _decode(file, facts, config)
+        _cut(facts)
+        or _false_duration(facts, config, promised_s)
+        or _too_long(facts, config)
+        or _decode(file, facts, config)
     )
-    if fault is None and facts.duration_s > config.max_duration_s:
-        fault = Reason.TOO_LARGE, f"{facts.duration_s:.0f} s, over acquire.max_duration_s"
     if fault is None:
         return Judgement.accept(figures), facts
     return verdict_of(fault[0], fault[1], retryable=False, **figures), facts
@@ -125,6 +131,12 @@ def _false_duration(facts: Probe, config: AcquireConfig, promised_s: float | Non
     return None
 
 
+def _too_long(facts: Probe, config: AcquireConfig) -> _Fault:
+    if facts.duration_s <= config.max_duration_s:
+        return None
+    return Reason.TOO_LARGE, f"{facts.duration_s:.0f} s, over acquire.max_duration_s"
+
+
 def _lie(who: str, claim_s: float, facts: Probe) -> str:
     named = "the site" if who == "site" else f"its header ({who})"
     return f"{named} says {claim_s:.2f} s, but the packets last {facts.media_end_s:.2f} s"
@@ -139,7 +151,9 @@ def _decode(file: Path, facts: Probe, config: AcquireConfig) -> _Fault:
         "-fps_mode",
         "passthrough",
     ]
-    limits = Limits(wall_s=120 + facts.duration_s, memory_mb=1536)
+    # A few bytes that stand for hours of pictures get the time that their bytes would take, no more.
+    longest_s = min(facts.duration_s, file.stat().st_size / _LEAST_BYTES_A_SECOND)
+    limits = Limits(wall_s=120 + longest_s, memory_mb=1536)
     try:
         log = run([*argv, "-f", "null", "-"], limits)
     except SandboxError as error:

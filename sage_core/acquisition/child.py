@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sage_core.acquisition.credentials import redacted
 from sage_core.acquisition.failures import Failure, describe
 from sage_core.acquisition.guard import Watch, set_guard
 from sage_core.acquisition.hosts import HostGuard
+from sage_core.acquisition.policy import refused_facts, refused_url
 from sage_core.acquisition.room import Left
 from sage_core.acquisition.sources import spelled
+from sage_core.config.policy import PolicyConfig
 from sage_core.types import Reason
 
 _KEPT = (
@@ -133,7 +136,7 @@ class _Fetch(_Job):
             raise self.watch.stop(
                 f"the download landed outside its folder: {file}", Reason.BAD_SOURCE
             )
-        return {"file": file.name, "info": _kept(info)}
+        return {"file": file.name, "info": kept_facts(info)}
 
     def _options(self) -> dict[str, Any]:
         told = self.settings
@@ -169,6 +172,8 @@ class _Fetch(_Job):
             "post_live",
         ):
             raise self.watch.stop(f"{self.url} is a live stream", Reason.LIVE_STREAM)
+        if not incomplete:
+            self._check_policy(info)
         duration, longest = info.get("duration"), self.settings["max_duration_s"]
         if duration and duration > longest:
             raise self.watch.stop(
@@ -177,6 +182,14 @@ class _Fetch(_Job):
         if not incomplete:
             self._check_size(info.get("filesize") or info.get("filesize_approx"))
         return None
+
+    def _check_policy(self, info: dict[str, Any]) -> None:
+        """Where the page lies after redirects, whose it is and under which licence."""
+        policy = PolicyConfig.model_validate(self.settings["policy"])
+        refusal = refused_url(info.get("webpage_url") or self.url, policy)
+        refusal = refusal or refused_facts(info, policy, self.settings["forgotten"])
+        if refusal is not None:
+            raise self.watch.refuse(refusal)
 
     def _progress(self, state: dict[str, Any]) -> None:
         """Size limit and stall alarm; the first call with data starts the alarm."""
@@ -234,7 +247,8 @@ class _Quiet:
 
 
 def _answer(job: _Job, settings: dict[str, Any], proxies: list[str]) -> dict[str, Any]:
-    set_guard(HostGuard(settings["allow_hosts"], proxies), job.watch)
+    policy = PolicyConfig.model_validate(settings["policy"])
+    set_guard(HostGuard(settings["allow_hosts"], proxies), job.watch, policy)
     try:
         return job.work()
     except Exception as error:  # noqa: BLE001  (all that yt-dlp may raise is told apart there)
@@ -266,7 +280,13 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {"url": url, "title": entry.get("title"), "duration": entry.get("duration")}
 
 
-def _kept(info: dict[str, Any]) -> dict[str, Any]:
-    """The facts about a video that are worth keeping; texts in UTF-8, cut to 500 characters."""
-    facts = {key: info[key] for key in _KEPT if info.get(key) is not None}
-    return {k: spelled(v[:500]) if isinstance(v, str) else v for k, v in facts.items()}
+def kept_facts(info: dict[str, Any]) -> dict[str, Any]:
+    """The facts about a video that are worth keeping.
+
+    Texts in UTF-8, cut to 500 characters, without logins; what is neither text nor number is left out.
+    """
+    facts = {key: info[key] for key in _KEPT if isinstance(info.get(key), str | int | float)}
+    return {
+        key: redacted(spelled(value[:500])) if isinstance(value, str) else value
+        for key, value in facts.items()
+    }

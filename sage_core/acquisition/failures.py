@@ -6,11 +6,13 @@ import errno
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from sage_core.errors import SageError
-from sage_core.types import Reason
+from sage_core.acquisition.credentials import redacted
+from sage_core.acquisition.policy import POLICY_REASONS, Refusal, RefusedError
+from sage_core.errors import SageError, SourceError
+from sage_core.types import Figure, Reason
 
 _WALL = (
     r"not a bot|captcha|unusual traffic|anti-bot|bot (check|detection)|"
@@ -30,10 +32,22 @@ class Failure:
     message: str
     retryable: bool = False
     wall: bool = False
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a rule that was not kept (see :class:`~sage_core.acquisition.policy.Refusal`)."""
 
     @classmethod
     def of(cls, error: SageError) -> Self:
-        return cls(error.reason.value, str(error), error.retryable)
+        found = error.refusal.figures if isinstance(error, RefusedError) else {}
+        figures = {name: asdict(figure) for name, figure in found.items()}
+        return cls(error.reason.value, redacted(str(error)), error.retryable, figures=figures)
+
+    def to_error(self) -> SourceError:
+        """The error in the process that asked."""
+        reason = Reason(self.reason)
+        if reason in POLICY_REASONS:
+            figures = {name: Figure(**figure) for name, figure in self.figures.items()}
+            return RefusedError(Refusal(reason, self.message, figures))
+        return SourceError(self.message, reason=reason, retryable=self.retryable)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,7 +65,8 @@ def describe(error: BaseException, url: str) -> Failure:
         or _by_text(low)
         or (Reason.UNAVAILABLE, True, False, "A newer yt-dlp may know better.")
     )
-    return Failure(reason.value, f"{url}: {text.rstrip('.')}. {advice}".strip(), retryable, wall)
+    message = redacted(f"{url}: {text.rstrip('.')}. {advice}".strip())
+    return Failure(reason.value, message, retryable, wall)
 
 
 _Class = tuple[Reason, bool, bool, str]

@@ -6,13 +6,15 @@ import random
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sage_core.acquisition.credentials import redacted, with_login
 from sage_core.acquisition.failures import Failure
 from sage_core.acquisition.hosts import HostGate, HostGuard
+from sage_core.acquisition.policy import RefusedError, refused_url
 from sage_core.config.acquire import AcquireConfig
 from sage_core.errors import SandboxError, SourceError
 from sage_core.sandbox import Limits, call
@@ -49,17 +51,22 @@ def fetch_url(
     *,
     seed: int = 0,
     cache: Path | None = None,
+    forgotten: Collection[str] = (),
 ) -> Download:
     """Download a video's pictures into ``folder``, with further attempts after passing faults.
 
     Parts that arrived are kept between attempts and gone on from. ``cache`` is where yt-dlp may keep
-    what it learnt of a site. ``seed`` draws the jitter of the pauses.
+    what it learnt of a site. ``seed`` draws the jitter of the pauses. ``forgotten``: hashes of uploaders of
+    whom nothing is wanted.
 
     Raises:
+        RefusedError: ``acquire.policy`` does not allow it, which the site's facts show before the download.
         SourceError: see :class:`~sage_core.types.Reason`; ``blocked`` when ``gate`` is closed.
     """
     limits = Limits(config.download_timeout_s, memory_mb=_MEMORY_MB)
-    answer = _attempts(url, "fetch", folder, config, gate, limits, seed=seed, cache=cache)
+    answer = _attempts(
+        url, "fetch", folder, config, gate, limits, seed=seed, cache=cache, forgotten=forgotten
+    )
     return Download(folder / answer["file"], answer["info"])
 
 
@@ -71,8 +78,11 @@ def list_url(
     Raises:
         SourceError: as :func:`fetch_url`.
     """
+    refusal = refused_url(url, config.policy)
+    if refusal is not None:
+        raise RefusedError(refusal)
     limits = Limits(min(_LISTING_S, config.download_timeout_s), memory_mb=_MEMORY_MB)
-    answer = _attempts(url, "expand", folder, config, gate, limits, seed=0, cache=cache)
+    answer = _attempts(url, "expand", folder, config, gate, limits, cache=cache)
     if answer["entries"] is None:
         return None
     return [Entry(e["url"], e["title"], e["duration"]) for e in answer["entries"]]
@@ -86,14 +96,17 @@ def _attempts(
     gate: HostGate,
     limits: Limits,
     *,
-    seed: int,
-    cache: Path | None,
+    seed: int = 0,
+    cache: Path | None = None,
+    forgotten: Collection[str] = (),
 ) -> dict[str, Any]:
     """One answer from the child, or the last attempt's error."""
     proxies = _proxies(config)
     guard = HostGuard(config.allow_hosts, proxies)
     settings = _settings(config, guard.is_own(url), folder, cache)
-    arguments = {"url": url, "folder": str(folder), "settings": settings, "proxies": proxies}
+    settings["forgotten"] = sorted(forgotten)
+    address = with_login(url, config.netrc_file)
+    arguments = {"url": address, "folder": str(folder), "settings": settings, "proxies": proxies}
 
     def attempt() -> dict[str, Any]:
         gate.check(url)
@@ -101,7 +114,7 @@ def _attempts(
             gate.room.check_open(url)
             settings["room"] = gate.room.left().to_json()
         guard.check(url)
-        return _ask(f"{_CHILD}:{function}", arguments, limits, gate)
+        return _ask(f"{_CHILD}:{function}", url, arguments, limits, gate)
 
     return _retried(attempt, _pauses(config, f"{seed}:{url}"))
 
@@ -118,14 +131,14 @@ def _retried(attempt: Callable[[], dict[str, Any]], pauses: Iterator[float]) -> 
 
 
 def _ask(
-    function: str, arguments: dict[str, Any], limits: Limits, gate: HostGate
+    function: str, url: str, arguments: dict[str, Any], limits: Limits, gate: HostGate
 ) -> dict[str, Any]:
-    url = arguments["url"]
     try:
         answer: dict[str, Any] = call(function, arguments, limits)
     except SandboxError as error:
         retryable = error.reason is Reason.TIME_LIMIT
-        raise SourceError(f"{url}: {error}", reason=error.reason, retryable=retryable) from error
+        message = redacted(f"{url}: {error}")
+        raise SourceError(message, reason=error.reason, retryable=retryable) from error
     if "failure" not in answer:
         gate.served(url)
         return answer
@@ -134,7 +147,7 @@ def _ask(
         gate.refused(url, failure.message, wall=failure.wall)
     elif failure.reason != Reason.TRANSIENT:
         gate.served(url)
-    found = SourceError(failure.message, reason=Reason(failure.reason), retryable=failure.retryable)
+    found = failure.to_error()
     if gate.room is not None and failure.reason in (Reason.DISK_FULL, Reason.QUOTA):
         gate.room.close(found)
     raise found

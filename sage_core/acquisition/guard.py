@@ -12,6 +12,8 @@ import sys
 from typing import Any
 
 from sage_core.acquisition.hosts import HostGuard
+from sage_core.acquisition.policy import Refusal, RefusedError, denied_host
+from sage_core.config.policy import PolicyConfig
 from sage_core.errors import SourceError
 from sage_core.types import Reason
 
@@ -22,20 +24,28 @@ class Watch:
     def __init__(self) -> None:
         self.stopped: SourceError | None = None
 
+    def refuse(self, refusal: Refusal) -> SourceError:
+        """Stop for a rule of ``acquire.policy``."""
+        self.stopped = self.stopped or RefusedError(refusal)
+        return self.stopped
+
     def stop(self, message: str, reason: Reason, *, retryable: bool = False) -> SourceError:
         self.stopped = self.stopped or SourceError(message, reason=reason, retryable=retryable)
         return self.stopped
 
 
-def set_guard(guard: HostGuard, watch: Watch) -> None:
-    """Refuse URLs, connections and programs for the rest of this process's life."""
+def set_guard(guard: HostGuard, watch: Watch, policy: PolicyConfig | None = None) -> None:
+    """Refuse URLs, connections and programs for the rest of this process's life.
+
+    Of ``policy``, the hosts that nothing may be fetched from are heeded.
+    """
     import deno
 
     programs = {os.path.realpath(deno.find_deno_bin())}
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "urllib.Request":
-            _check_url(guard, watch, arguments[0])
+            _check_url(guard, watch, policy or PolicyConfig(), arguments[0])
         elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
             _check_address(guard, watch, arguments[-1])
         elif event == "ftplib.connect":
@@ -49,9 +59,12 @@ def set_guard(guard: HostGuard, watch: Watch) -> None:
     sys.addaudithook(hook)
 
 
-def _check_url(guard: HostGuard, watch: Watch, url: str) -> None:
+def _check_url(guard: HostGuard, watch: Watch, policy: PolicyConfig, url: str) -> None:
     if url.startswith("data:"):
         return
+    refusal = denied_host(url, policy)
+    if refusal is not None:
+        raise watch.refuse(refusal)
     try:
         guard.check(url)
     except SourceError as error:
@@ -60,7 +73,9 @@ def _check_url(guard: HostGuard, watch: Watch, url: str) -> None:
 
 
 def _check_address(guard: HostGuard, watch: Watch, address: Any) -> None:
-    if isinstance(address, tuple) and not guard.allows(str(address[0]), int(address[1])):
+    if not isinstance(address, tuple):
+        raise watch.stop(f"a connection to {address!r} is no fetching", Reason.FORBIDDEN_HOST)
+    if not guard.allows(str(address[0]), int(address[1])):
         raise watch.stop(
             f"a connection to {address[0]} was asked for, which is not a public host and not in "
             "acquire.allow_hosts",

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sage_core.acquisition.check import check_images, check_video, verdict_of
+from sage_core.acquisition.child import kept_facts
 from sage_core.acquisition.fetch import fetch_url
 from sage_core.acquisition.hosts import HostGate
+from sage_core.acquisition.policy import (
+    Refusal,
+    RefusedError,
+    refused_facts,
+    refused_file,
+    refused_url,
+)
 from sage_core.acquisition.sources import SourceItem, SourceKind, image_files, spelled
 from sage_core.config.acquire import AcquireConfig
+from sage_core.config.policy import PolicyConfig
 from sage_core.errors import SageError, SourceError
 from sage_core.types import Judgement, Reason, Verdict
 from sage_core.video.probe import Probe
@@ -34,6 +45,7 @@ _SUFFIXES = {
     "rm": (".rm",),
 }
 IMAGES = "images"
+_MOST_FACTS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -63,25 +75,49 @@ def obtain(
     *,
     seed: int = 0,
     cache: Path | None = None,
+    forgotten: Collection[str] = (),
 ) -> Obtained:
     """Fetch or copy an item into the fresh folder ``area / "item"`` and check it.
+
+    ``forgotten``: hashes of uploaders of whom nothing is wanted.
 
     Raises:
         OSError: the disk is full, say.
     """
     target = area / "item"
     target.mkdir()
+    refusal = refused_source(source, config.policy)
+    if refusal is not None:
+        return Obtained(refusal.judgement(), None, {})
     try:
         if source.kind is SourceKind.URL:
-            return _from_network(source, area, target, config, gate, seed, cache)
+            return _from_network(source, area, target, config, gate, seed, cache, forgotten)
         if source.kind is SourceKind.FILE:
-            return _from_file(source, target, config)
+            return _from_file(source, target, config, forgotten)
         if source.kind is SourceKind.IMAGES:
             return _from_images(source, target, config)
+    except RefusedError as error:
+        return Obtained(error.refusal.judgement(), None, {})
     except SageError as error:
         return Obtained(verdict_of(error.reason, str(error), retryable=error.retryable), None, {})
     reason = source.reason or Reason.BAD_SOURCE
     return Obtained(verdict_of(reason, source.problem, retryable=False), None, {})
+
+
+def refused_source(source: SourceItem, policy: PolicyConfig) -> Refusal | None:
+    """The rule that an item does not keep by where it lies, or None."""
+    if source.kind is SourceKind.URL:
+        return refused_url(source.location, policy)
+    return refused_file(policy) if source.kind is not SourceKind.BAD else None
+
+
+def refused_content(
+    source: SourceItem, site: dict[str, Any], policy: PolicyConfig, forgotten: Collection[str] = ()
+) -> Refusal | None:
+    """The rule that an item does not keep by what is known of it (uploader, licence), or None."""
+    if source.kind is SourceKind.URL or policy.apply_to_files:
+        return refused_facts(site, policy, forgotten)
+    return refused_facts(site, PolicyConfig(), forgotten)
 
 
 def check_again(content: Path, info: dict[str, Any], config: AcquireConfig) -> Obtained:
@@ -100,10 +136,13 @@ def _from_network(
     gate: HostGate,
     seed: int,
     cache: Path | None,
+    forgotten: Collection[str],
 ) -> Obtained:
     folder = area / "download"
     folder.mkdir()
-    got = fetch_url(source.location, folder, config, gate, seed=seed, cache=cache)
+    got = fetch_url(
+        source.location, folder, config, gate, seed=seed, cache=cache, forgotten=forgotten
+    )
     judgement, facts = check_video(got.file, config, got.info.get("duration"))
     if judgement.reason in (Reason.TRUNCATED, Reason.DURATION_MISMATCH):
         judgement = verdict_of(
@@ -112,8 +151,14 @@ def _from_network(
     return _kept(source, judgement, facts, got.file, target, {"site": got.info})
 
 
-def _from_file(source: SourceItem, target: Path, config: AcquireConfig) -> Obtained:
+def _from_file(
+    source: SourceItem, target: Path, config: AcquireConfig, forgotten: Collection[str]
+) -> Obtained:
     original = source.path
+    site = _facts_beside(original)
+    refusal = refused_content(source, site, config.policy, forgotten)
+    if refusal is not None:
+        raise RefusedError(refusal)
     try:
         size = original.stat().st_size
         if size > config.max_file_mb * 2**20:
@@ -124,7 +169,20 @@ def _from_file(source: SourceItem, target: Path, config: AcquireConfig) -> Obtai
     except OSError as error:
         raise _unreadable(source, error) from error
     judgement, facts = check_video(copy, config)
-    return _kept(source, judgement, facts, copy, target, {"file_name": spelled(original.name)})
+    info = {"file_name": spelled(original.name), **({"site": site} if site else {})}
+    return _kept(source, judgement, facts, copy, target, info)
+
+
+def _facts_beside(video: Path) -> dict[str, Any]:
+    """What yt-dlp wrote of a video into the ``.info.json`` beside it, if it is there and is that."""
+    file = video.with_suffix(".info.json")
+    try:
+        if file.stat().st_size > _MOST_FACTS_BYTES:
+            return {}
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return kept_facts(found) if isinstance(found, dict) else {}
 
 
 def _from_images(source: SourceItem, target: Path, config: AcquireConfig) -> Obtained:

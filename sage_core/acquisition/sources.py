@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+from sage_core.acquisition.credentials import has_login, redacted
 from sage_core.acquisition.fetch import Entry
 from sage_core.acquisition.lists import LIST_SUFFIXES, Listed, is_camera_file, read_list
 from sage_core.errors import SageError, SourceError
@@ -125,17 +126,18 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def canonical_url(url: str) -> str:
-    """One spelling for URLs that mean the same: host in lower case, no fragment, YouTube by its id."""
+    """One spelling for URLs that mean the same.
+
+    The host in lower case, without login and fragment; YouTube's by the video's id.
+    """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if video := _youtube_id(host, parts.path, parts.query):
         return f"https://www.youtube.com/watch?v={video}"
     netloc = parts.netloc.rpartition("@")[2].lower()
-    user = parts.netloc.rpartition("@")[0]
     default = {"http": ":80", "https": ":443"}.get(parts.scheme.lower(), "")
     netloc = netloc.removesuffix(default) if default else netloc
-    full = f"{user}@{netloc}" if user else netloc
-    return urlunsplit((parts.scheme.lower(), full, parts.path or "/", parts.query, ""))
+    return urlunsplit((parts.scheme.lower(), netloc, parts.path or "/", parts.query, ""))
 
 
 def spelled(text: str) -> str:
@@ -190,6 +192,9 @@ def _expand_url(url: str, source: str, list_url: ListUrl) -> Iterator[SourceItem
         hint = " (for a local file, give its path)" if scheme == "file" else ""
         yield _bad(source, url, f"{source!r}: only http and https are fetched, not {scheme}{hint}")
         return
+    if has_login(url):
+        yield _with_login(source, url)
+        return
     try:
         canonical = canonical_url(url)
     except ValueError as error:
@@ -205,8 +210,19 @@ def _expand_url(url: str, source: str, list_url: ListUrl) -> Iterator[SourceItem
             yield replace(found, title=spelled(entry.title or ""))
 
 
+def _with_login(source: str, url: str) -> SourceItem:
+    return _bad(
+        redacted(source),
+        redacted(url),
+        f"{redacted(source)!r} has a login in it, which would be written down: give the URL without, and "
+        "the login in the file that acquire.netrc_file names",
+    )
+
+
 def _entry_items(entry: Entry, source: str) -> Iterator[SourceItem]:
-    if entry.url.partition("://")[0].lower() in ("http", "https"):
+    if has_login(entry.url):
+        yield _with_login(entry.url, entry.url)
+    elif entry.url.partition("://")[0].lower() in ("http", "https"):
         yield _item(SourceKind.URL, entry.url, canonical_url(entry.url))
     else:
         yield _bad(

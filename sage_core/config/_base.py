@@ -30,9 +30,11 @@ def setting(default: Any, description: str, *, affects_result: bool = True, **bo
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
-def subsection(kind: type[Section]) -> Any:
-    """A nested section with its own defaults."""
-    return Field(default_factory=kind, description=(kind.__doc__ or "").strip().split("\n")[0])
+def subsection(kind: type[Section], *, affects_result: bool = True) -> Any:
+    """A nested section with its own defaults; ``affects_result`` as of :func:`setting`."""
+    extra: dict[str, JsonValue] = {} if affects_result else {"affects_result": False}
+    text = (kind.__doc__ or "").strip().split("\n")[0]
+    return Field(default_factory=kind, description=text, json_schema_extra=extra)
 
 
 def _result_fields(section: BaseModel) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from sage_core.config._base import Section, setting
+from sage_core.config._base import Section, setting, subsection
+from sage_core.config.policy import PolicyConfig
 
 
 class AcquireConfig(Section):
@@ -20,6 +21,7 @@ class AcquireConfig(Section):
         "(10.0.0.0/8), each with or without :port. They are taken as one's own: no pauses between requests.",
         affects_result=False,
     )
+    policy: PolicyConfig = subsection(PolicyConfig, affects_result=False)
     max_height_px: int = setting(
         1080,
         "Cap on the short side, in pixels, where a site offers several sizes.",
@@ -115,9 +117,16 @@ class AcquireConfig(Section):
     cookies_file: str | None = setting(
         None, "Netscape cookie file to send, for sites that want a login.", affects_result=False
     )
+    netrc_file: str | None = setting(
+        None,
+        "File in netrc's form with logins for hosts that ask for a user and a password (HTTP basic "
+        "authentication); URLs with a login in them are refused, since they are written down.",
+        affects_result=False,
+    )
     proxy: str | None = setting(
         None,
-        "Proxy URL (http, https or socks5); without it the environment's (HTTPS_PROXY, …) are used. "
+        "Proxy URL (http, https or socks5), without a login; without it the environment's (HTTPS_PROXY, …) "
+        "are used, which may have one. "
         "The proxy then resolves names, so that it must guard its own network.",
         affects_result=False,
     )
@@ -126,6 +135,13 @@ class AcquireConfig(Section):
         "Arguments for yt-dlp's extractors, e.g. {youtube: {player_client: [web]}}.",
         affects_result=False,
     )
+
+    @field_validator("proxy")
+    @classmethod
+    def _no_login(cls, proxy: str | None) -> str | None:
+        if proxy and "@" in proxy:
+            raise ValueError("settings are written down: set HTTPS_PROXY for a proxy with a login")
+        return proxy
 
     @model_validator(mode="after")
     def _sleeps_in_order(self) -> Self:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 _TOP = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"pnot", b"styp", b"sidx"}
-_PARENTS = {b"moov", b"trak"}
 _UNKNOWN_DURATIONS = {0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF}
 _MOST_BOXES = 100_000
+_MOST_CLAIMS = 64
+"""As many streams as are read of a file."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def _claims(stream: BinaryIO, start: int, end: int) -> dict[str, float]:
     """Durations of the movie header and of each track header, which counts in the movie's clock."""
     ticks: list[tuple[str, int]] = []
     clock = 0
-    for kind, body, _ in _inside(stream, start, end):
+    for kind, body, _ in islice(_inside(stream, start, end), _MOST_BOXES):
         stream.seek(body)
         data = stream.read(40)
         if kind == b"mvhd" and len(data) == 40:
@@ -81,7 +83,7 @@ def _claims(stream: BinaryIO, start: int, end: int) -> dict[str, float]:
         elif kind == b"tkhd" and len(data) == 40:
             track, _, duration = _fields(data, ">III", 12, ">IIQ", 20)
             ticks.append((f"tkhd {track}", duration))
-    known = [(name, t) for name, t in ticks if t not in _UNKNOWN_DURATIONS]
+    known = [(name, t) for name, t in ticks[:_MOST_CLAIMS] if t not in _UNKNOWN_DURATIONS]
     return {name: t / clock for name, t in known} if clock else {}
 
 
@@ -93,7 +95,8 @@ def _fields(data: bytes, short: str, short_at: int, long: str, long_at: int) -> 
 
 
 def _inside(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of a movie and those of its tracks; what claims to be nested deeper is not followed."""
     for kind, body, stop in _boxes(stream, start, end):
         yield kind, body, stop
-        if kind in _PARENTS:
-            yield from _inside(stream, body, min(stop, end))
+        if kind == b"trak":
+            yield from _boxes(stream, body, min(stop, end))

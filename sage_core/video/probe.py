@@ -22,7 +22,9 @@ from sage_core.types import Reason
 from sage_core.video.ffmpeg import ffmpeg_reading
 from sage_core.video.mp4 import Mp4Header, read_mp4_header
 
-_LIMITS = Limits(wall_s=600, memory_mb=1024, cpu_s=300, file_mb=512)
+_LEAST_S, _BYTES_A_SECOND = 120, 8 << 20
+_LISTING_MB = 192
+"""Some four million packets: four hours of 60 frames a second with two tracks of sound take half of it."""
 _NO_TIME = -(2**62)
 _TICK = re.compile(r"^#tb (\d+): (\d+)/(\d+)$", re.M)
 _IRREGULAR_STEP = 0.25
@@ -79,8 +81,8 @@ class Probe:
         return cls(**data)
 
 
-def probe(file: Path, limits: Limits = _LIMITS) -> Probe:
-    """Look at the packets of a video file, in a child process.
+def probe(file: Path, limits: Limits | None = None) -> Probe:
+    """Look at the packets of a video file, in a child process with limits that follow from its size.
 
     Raises:
         MediaError: ``empty_file``, ``unreadable``, ``truncated`` (its index was cut off) or
@@ -92,9 +94,14 @@ def probe(file: Path, limits: Limits = _LIMITS) -> Probe:
     header = read_mp4_header(file)
     with tempfile.TemporaryDirectory(prefix="sage-probe-") as folder:
         listing = Path(folder, "packets")
-        log = _demux(file, listing, header, limits)
+        log = _demux(file, listing, header, limits or _limits(file))
         head, packets = _packets(listing)
     return _read(file, log, head, packets, header)
+
+
+def _limits(file: Path) -> Limits:
+    seconds = _LEAST_S + file.stat().st_size // _BYTES_A_SECOND
+    return Limits(wall_s=seconds, memory_mb=1024, cpu_s=seconds, file_mb=_LISTING_MB)
 
 
 def _demux(file: Path, listing: Path, header: Mp4Header | None, limits: Limits) -> str:
