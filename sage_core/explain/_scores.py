@@ -211,7 +211,9 @@ def _more_than_a_zoom(timeline: Timeline, chain: Any) -> float:
 
 _CURVES: dict[str, Callable[[Timeline], Curve]] = {
     "frozen_share": _of_frames("frozen_share", "content", _CHANGE, log=True),
-    "cut_score": _of_frames("cut_score", "content", _CHANGE, "cut_score", "<="),
+    "cut_score": _of_frames(
+        "cut_score", "content", f"{_CHANGE}: cuts stand out above the line", "cut_score"
+    ),
     "sharpness": _of_frames(
         "sharpness", "sharpness", "sharpness (variance of the Laplacian)", "min_sharpness", ">=", True
     ),

@@ -88,11 +88,6 @@ def _draw_band(
                 (start + end) / 2, 0.47, span.label, ha="center", va="center",
                 fontsize=points(10), color=_ink_on(span.colour), clip_on=True,
             )  # fmt: skip
-        elif len(span.label) * 6.6 < 60 and band.name == "shots" and end - start < 1:
-            axes.text(
-                (start + end) / 2, -0.2, span.label, ha="center", va="top", fontsize=points(8.5),
-                color=SOFT,
-            )  # fmt: skip
 
 
 def _box(start: float, width: float, colour: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -135,10 +130,12 @@ def _draw_curve(axes: Axes, curve: Curve, timeline: Timeline) -> None:
 def _draw_threshold(axes: Axes, curve: Curve, low: float, high: float) -> None:
     if curve.threshold is None:
         return
+    axes.axhline(curve.threshold, color=FAILED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    if curve.rule not in _SIGNS:  # a landmark, which forbids nothing
+        return
     unwanted = (low, curve.threshold) if curve.rule == ">=" else (curve.threshold, high)
     axes.axhspan(*unwanted, color=FORBIDDEN, linewidth=0, zorder=0)
-    axes.axhline(curve.threshold, color=FAILED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    said = f"{_SIGNS.get(curve.rule or '', '')} {curve.threshold:.3g}"
+    said = f"{_SIGNS[curve.rule]} {curve.threshold:.3g}"
     axes.text(
         1.0, 1.06, said, transform=axes.transAxes, ha="right", va="bottom",
         fontsize=points(9.5), color=FAILED,
