@@ -44,7 +44,7 @@ def assemble_clip(
     if judgement.reason is not None:
         return judgement.to_json()
     masks = Path(model) / FOLDER
-    records = list(frame_records(plan, Path(media), kept, masks, settings))
+    records = list(frame_records(plan, Path(media), kept, Path(model), settings))
     info = _clip_info(plan, source, sparse, kept, records, settings)
     info = replace(
         info,

@@ -30,7 +30,7 @@ class AnchorConfig(Section):
 class AssembleConfig(Section):
     """Writing clips into shards: pictures at training resolution, cameras, anchors, trajectories."""
 
-    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(3, "Raised when the stage's code changes what it gives.", ge=1)
     long_side_px: int = setting(
         518,
         "Long side of the stored pictures in pixels; smaller ones stay as they are.",

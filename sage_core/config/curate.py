@@ -9,7 +9,7 @@ from sage_core.config.duplicates import DuplicatesConfig
 class CurateConfig(Section):
     """Which videos, shots and stretches are worth reconstructing, and which frames of them."""
 
-    version: int = setting(4, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(5, "Raised when the stage's code changes what it gives.", ge=1)
 
     min_duration_s: float = setting(10.0, "Shortest video taken, in seconds.", ge=0)
     min_short_side_px: int = setting(
@@ -21,6 +21,13 @@ class CurateConfig(Section):
         30.0,
         "Longer shots are cut into clips of about equal length no longer than this, in seconds.",
         ge=1,
+    )
+    min_lasting_share: float = setting(
+        0.1,
+        "Where less than this share of the corner tracks lives through 0.6 s, as in a doorway or a whip "
+        "pan, a clip ends, if what is on both sides is long enough for one; 0 never.",
+        ge=0,
+        le=1,
     )
     max_clips: int = setting(
         0, "Clips taken from one video at most, spread evenly over it; 0 takes all.", ge=0
@@ -75,7 +82,7 @@ class CurateConfig(Section):
         ge=0,
     )
     min_rigid_share: float = setting(
-        0.82, "Least share of tracks that one rigid scene explains from step to step.", ge=0, le=1
+        0.85, "Least share of tracks that one rigid scene explains from step to step.", ge=0, le=1
     )
     max_moving_share: float = setting(
         0.06, "Largest share of tracks on things that move by themselves.", ge=0, le=1

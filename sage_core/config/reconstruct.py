@@ -65,9 +65,9 @@ class GateConfig(Section):
 class RegisterConfig(Section):
     """How frames between key frames are posed against the finished map by tracking its points."""
 
-    window_px: int = setting(21, "Side of the tracking window in pixels.", ge=5, le=61)
+    window_px: int = setting(17, "Side of the tracking window in pixels.", ge=5, le=61)
     pyramid_levels: int = setting(
-        5, "Image pyramid levels of the tracker above the first.", ge=0, le=8
+        3, "Image pyramid levels of the tracker above the first.", ge=0, le=8
     )
     max_point_error_px: float = setting(
         2.0, "Points with a larger mean reprojection error in pixels are not tracked.", gt=0
@@ -88,7 +88,7 @@ class RegisterConfig(Section):
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
-    version: int = setting(2, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(3, "Raised when the stage's code changes what it gives.", ge=1)
     recipe: Literal["fast", "paper"] = setting(
         "fast",
         "'fast' (640 px, 1,024 features, neighbouring frames and loops) or 'paper' (1,024 px, 16,384 "

@@ -15,7 +15,7 @@ from sage_core.mining._kinds import Kind
 from sage_core.mining._measures import Measures
 from sage_core.mining._rules import judge_window
 from sage_core.mining._shots import Shot
-from sage_core.mining._windows import covisible_windows, sound_stretches
+from sage_core.mining._windows import covisible_pieces, covisible_windows, sound_stretches
 from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
 
@@ -82,8 +82,8 @@ def decide(measures: Measures, config: CurateConfig, item: str) -> Curation:
 def shot_windows(timeline: Timeline, shot: Shot) -> list[Window]:
     """Candidate clips of a shot: all of it, or its sound stretches where the whole is not wanted.
 
-    What is longer than a clip is cut where the fewest tracks go on; a piece that is not wanted gives way to
-    its sound stretches, if it has any. Empty for a shot shorter than a clip.
+    It is cut where hardly any track goes on, what is longer than a clip where the fewest do; a piece that is
+    not wanted gives way to its sound stretches, if it has any. Empty for a shot shorter than a clip.
     """
     whole = Window(shot.start, shot.end)
     if timeline.seconds(whole) < timeline.config.min_clip_s:
@@ -106,15 +106,26 @@ def _wanted_or_sound(timeline: Timeline, window: Window) -> list[Window]:
 
 
 def _parts(timeline: Timeline, window: Window) -> list[Window]:
-    config, inside = timeline.config, slice(window.start, window.end)
-    parts = covisible_windows(
-        timeline.measures.frames.time_s[inside],
-        timeline.period_s,
+    """Cut where next to nothing is seen on both sides, then down to the length of a clip."""
+    config, times = timeline.config, timeline.measures.frames.time_s
+    period_s, inside = timeline.period_s, slice(window.start, window.end)
+    pieces = covisible_pieces(
+        times[inside],
+        period_s,
         timeline.lasting[inside],
+        config.min_lasting_share,
         config.min_clip_s,
-        max(config.max_clip_s, config.min_clip_s),
     )
-    return [Window(window.start + part.start, window.start + part.stop) for part in parts]
+    longest_s = max(config.max_clip_s, config.min_clip_s)
+    found = []
+    for piece in pieces:
+        first = window.start + piece.start
+        within = slice(first, window.start + piece.stop)
+        parts = covisible_windows(
+            times[within], period_s, timeline.lasting[within], config.min_clip_s, longest_s
+        )
+        found += [Window(first + part.start, first + part.stop) for part in parts]
+    return found
 
 
 def _sound(timeline: Timeline, window: Window) -> list[Window]:

@@ -39,7 +39,7 @@ def epipolar_inliers(
     best, best_focal = np.zeros(len(start), dtype=bool), focals[0]
     for focal in focals:
         K = _camera(shape, focal)
-        _, mask = cv2.findEssentialMat(start, end, K, cv2.RANSAC, 0.999, tolerance_px, draws)
+        _, mask = cv2.findEssentialMat(start, end, K, cv2.USAC_DEFAULT, 0.999, tolerance_px, draws)
         inliers = best if mask is None else mask.ravel().astype(bool)
         if inliers.sum() > best.sum():
             best, best_focal = inliers, focal
@@ -148,6 +148,5 @@ def _camera(shape: Shape, focal: float) -> NDArray[np.float64]:
 
 
 def _rays(points: Points, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    homogeneous = np.column_stack([points, np.ones(len(points))])
-    rays = homogeneous @ np.linalg.inv(K).T
+    rays = np.column_stack([(points - K[:2, 2]) / K[0, 0], np.ones(len(points))])
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))

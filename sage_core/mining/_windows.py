@@ -27,6 +27,34 @@ def equal_windows(times_s: NDArray[np.float64], period_s: float, longest_s: floa
     return [slice(a, b) for a, b in pairwise(cuts)]
 
 
+def covisible_pieces(
+    times_s: NDArray[np.float64],
+    period_s: float,
+    lasting: NDArray[np.float64],
+    least: float,
+    shortest_s: float,
+) -> list[slice]:
+    """Cut frames at ``times_s`` [N] where what is seen before and after shares less than ``least``.
+
+    A doorway, a corner, a whip pan: COLMAP would hang what lies behind on a few points. The weakest place
+    is cut first, then the weakest of either side; a cut that left less than ``shortest_s`` is not made.
+    Other arguments as for :func:`covisible_windows`.
+    """
+    elapsed = np.append(times_s - times_s[0], times_s[-1] - times_s[0] + period_s)
+
+    def cut(start: int, end: int) -> list[slice]:
+        first, last = np.searchsorted(
+            elapsed, (elapsed[start] + shortest_s - 1e-6, elapsed[end] - shortest_s + 1e-6)
+        )
+        first = max(int(first), start + 1)
+        if first >= last or lasting[first:last].min() >= least:
+            return [slice(start, end)]
+        middle = first + int(np.argmin(lasting[first:last]))
+        return [*cut(start, middle), *cut(middle, end)]
+
+    return cut(0, len(times_s))
+
+
 def covisible_windows(
     times_s: NDArray[np.float64],
     period_s: float,

@@ -122,15 +122,21 @@ def mutual_matches(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np
     """
     if len(a) < 2 or len(b) < 2:
         return np.empty((0, 2), np.uint32)
-    there = a @ b.T
-    back = np.ascontiguousarray(there.T)  # row-wise maxima are several times faster
-    nearest, nearest_back = there.argmax(1), back.argmax(1)
-    rows = np.arange(len(a))
-    best = there[rows, nearest]
-    mutual = (nearest_back[nearest] == rows) & (best >= np.cos(_MAX_DISTANCE))
-    i, j = rows[mutual], nearest[mutual]
-    there[i, j] = back[j, i] = -1.0
-    second = np.maximum(there[i].max(1), back[j].max(1))
-    angle = np.arccos(np.clip(best[mutual], -1, 1))
-    distinct = angle <= _MAX_RATIO * np.arccos(np.clip(second, -1, 1))
-    return np.stack([i[distinct], j[distinct]], 1).astype(np.uint32)
+    cosine = a @ b.T
+    nearest = cosine.argmax(1)
+    best = cosine[np.arange(len(a)), nearest]
+    i = np.flatnonzero(best >= np.cos(_MAX_DISTANCE))
+    j, best = nearest[i], best[i]
+    cosine[i, j] = -1.0
+    sure = _distinct(best, cosine[i].max(1))
+    i, j, best = i[sure], j[sure], best[sure]
+    back = b[j] @ a.T  # of the few that are left: cheaper than turning the whole matrix
+    mutual = back.argmax(1) == i
+    back[np.arange(len(i)), i] = -1.0
+    sure = mutual & _distinct(best, back.max(1))
+    return np.stack([i[sure], j[sure]], 1).astype(np.uint32)
+
+
+def _distinct(best: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    angle, other = (np.arccos(np.clip(cosine, -1, 1)) for cosine in (best, second))
+    return np.asarray(angle <= _MAX_RATIO * other)

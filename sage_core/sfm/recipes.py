@@ -133,7 +133,7 @@ def mapping_options(recipe: Recipe, n_frames: int, seed: int) -> Any:
     if recipe.light_adjustment:
         options.mapper.init_min_tri_angle = 8
         options.ba_local_max_refinements = 1
-        options.ba_global_max_refinements = 2
+        options.ba_global_max_refinements = 1
         options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.8
         options.ba_local_function_tolerance = 1e-4
         options.ba_global_function_tolerance = 1e-5

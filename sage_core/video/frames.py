@@ -114,7 +114,7 @@ def read_frames(
         if crop is not None:
             left, top, width, height = crop
             image = image[top : top + height, left : left + width]
-        yield replace(frame, image=_shrink(image, long_side))
+        yield replace(frame, image=shrink(image, long_side))
 
 
 def scaled_size(width: int, height: int, long_side: int | None) -> tuple[int, int]:
@@ -135,7 +135,8 @@ def list_images(folder: str | Path) -> list[Path]:
     )
 
 
-def _shrink(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
+def shrink(image: NDArray[np.uint8], long_side: int | None) -> NDArray[np.uint8]:
+    """Area-averaged down to :func:`scaled_size`, uint8 [H, W, 3]; the picture itself if it is no larger."""
     height, width = image.shape[:2]
     size = scaled_size(width, height, long_side)
     if size == (width, height):
@@ -181,7 +182,7 @@ class _ImageFolder:
             raise MediaError(
                 f"the folder {folder.name!r} holds no images", reason=Reason.UNREADABLE
             )
-        height, width = _load(self._paths[0]).shape[:2]
+        height, width = load_image(self._paths[0]).shape[:2]
         times = np.arange(len(self._paths), dtype=np.float64)
         self.info = FrameInfo(width, height, 1.0, times, ordered=False)
 
@@ -189,11 +190,16 @@ class _ImageFolder:
         self, indices: Sequence[int] | None = None, entry: Entry | None = None
     ) -> Iterator[Frame]:
         for index in _checked(indices, len(self.info)):
-            image = _shrink(_load(self._paths[index]), self._long_side)
+            image = shrink(load_image(self._paths[index]), self._long_side)
             yield Frame(index, float(index), image)
 
 
-def _load(path: Path) -> NDArray[np.uint8]:
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 [H, W, 3] RGB, upright.
+
+    Raises:
+        MediaError: it is not there, or cannot be decoded.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise MediaError(

@@ -1,6 +1,7 @@
 import shutil
 from dataclasses import replace
 
+import cv2
 import glide
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from sage_core.config.sampling import SamplingConfig
 from sage_core.errors import SageError
 from sage_core.geometry import camera_centres, pixel_centres
 from sage_core.masks import FOLDER, write_masks
+from sage_core.sfm.model import frame_name
 from sage_core.shards import ShardReader, draw_trajectory
 from sage_core.shards.validate import validate
 from sage_core.types import Reason, Verdict
+from sage_core.video.frames import read_frames
 
 SAMPLING = SamplingConfig(interval_frames=6, jitter_frames=2, tolerance_frames=1)
 CONFIG = AssembleConfig(
@@ -70,6 +73,32 @@ def test_anchors_lie_in_the_middle_of_what_was_filmed(part):
         # No shift, and no scale error towards the corners; a few dots touch and pull at each other.
         assert np.abs(off.mean(0)).max() < 0.1
         assert np.percentile(np.linalg.norm(off, axis=1), 90) < 0.15
+
+
+@pytest.mark.parametrize("long_side_px", [200, 100])
+def test_pictures_of_the_model_spare_the_video(inputs, tmp_path, long_side_px):
+    """Reduced and straightened in one step, or averaged first: dots stay where their anchors are."""
+    model = tmp_path / "model"
+    shutil.copytree(inputs.model, model)
+    (model / "images").mkdir()
+    for frame in read_frames(inputs.media, range(glide.FRAMES), 240, glide.CROP):
+        cv2.imwrite(str(model / "images" / frame_name(frame.index)), frame.image)
+    spared = replace(inputs, model=model, media=tmp_path / "never-opened.mp4")
+    config = CONFIG.model_copy(update={"long_side_px": long_side_px})
+    judgement = assemble_clip(spared, tmp_path, config, seed=7)
+    assert judgement.verdict is Verdict.ACCEPTED, judgement
+    reader = ShardReader([tmp_path])
+    assert reader.clip(reader.names[0]).times_s == pytest.approx(
+        np.arange(glide.FRAMES) / glide.FPS, abs=1e-6
+    )
+    for frame in reader.frames(reader.names[0], [0, 35, 69]):
+        image = frame.pixels()
+        assert max(image.shape) == long_side_px
+        xy = frame.anchors.xy
+        margin = 8 * long_side_px / 360
+        inner = ((xy > margin) & (xy < np.array(image.shape[1::-1]) - margin)).all(1)
+        off = [dot_near(image, at, 5 * long_side_px / 360) - at for at in xy[inner]]
+        assert np.abs(np.median(off, 0)).max() < 0.1
 
 
 def test_the_shard_keeps_every_promise_and_the_gates_figures(part, inputs):
@@ -162,8 +191,6 @@ def test_covisibility_counts_shared_points(sets):
 
 
 def test_sharpness_falls_with_blur():
-    import cv2
-
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     assert sharpness(image) > 5 * sharpness(cv2.GaussianBlur(image, (7, 7), 0)) > 0
 

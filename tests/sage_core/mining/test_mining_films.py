@@ -16,6 +16,7 @@ from sage_core.mining import (
     read_curation,
 )
 from sage_core.mining._glance import decide_glance, glance
+from sage_core.mining._measure import ContentScorer
 from sage_core.types import Reason, Verdict
 from sage_core.video.frames import open_frames
 
@@ -264,3 +265,14 @@ def test_what_key_frames_rejected_has_no_scores_for_looser_settings(glanced, con
     record = glanced("still")[1]
     with pytest.raises(MediaError, match="its key frames rejected it"):
         decide_again(record, config.model_copy(update={"min_clip_s": 4.5, "min_travel": 0.0}))
+
+
+def test_content_is_the_score_that_cut_thresholds_are_given_in(film):
+    """PySceneDetect's, whose thresholds people know."""
+    detectors = pytest.importorskip("scenedetect.detectors")
+    theirs, ours = detectors.ContentDetector(), ContentScorer()
+    frames = list(open_frames(film("cut"), 320).read(range(40, 80)))
+    found = [ours(frame.image) for frame in frames]
+    wanted = [theirs._calculate_frame_score(None, f.image[..., ::-1]) for f in frames]
+    assert found == pytest.approx(wanted, abs=1e-9)
+    assert max(found) > 15

@@ -69,6 +69,24 @@ def test_an_hour_gives_dozens_of_clips(hour):
     assert all(10 <= c.clip.end_s - c.clip.start_s <= 30.1 for c in curation.clips)
 
 
+def test_a_doorway_ends_a_clip_also_when_scores_are_judged_again(hour):
+    """A place where all but a few tracks end, in the middle of what would be one clip."""
+    measures, whole = hour
+    third = whole.clips[3].clip
+    steps = measures.steps
+    at = int(np.searchsorted(measures.frames.time_s[steps.at], (third.start_s + third.end_s) / 2))
+    survival = steps.survival.copy()
+    survival[at - 2 : at + 3] = [0.7, 0.4, 0.3, 0.4, 0.7]
+    doorway = replace(measures, steps=replace(steps, survival=survival))
+    when = measures.frames.time_s[steps.at[at]]
+    starts = [c.clip.start_s for c in decide(doorway, CONFIG, "v0").clips]
+    assert min(abs(start - when) for start in starts) < 0.5
+    never = CONFIG.model_copy(update={"min_lasting_share": 0.0, "max_clip_s": 60.0})
+    stored = Measures.from_json(doorway.to_json())
+    lengths = [c.clip.end_s - c.clip.start_s for c in decide(stored, never, "v0").clips]
+    assert max(lengths) > 45
+
+
 def test_a_limit_takes_clips_from_all_over(hour):
     measures, whole = hour
     curation = decide(measures, CONFIG.model_copy(update={"max_clips": 5}), "v0")

@@ -20,6 +20,7 @@ from sage_core.mining._windows import (
     best_stretch,
     choose_key_frames,
     choose_pose_frames,
+    covisible_pieces,
     covisible_windows,
     equal_windows,
     sound_stretches,
@@ -329,3 +330,24 @@ def test_photo_folder_end_to_end(tmp_path):
     assert curation.judgement.verdict is Verdict.ACCEPTED
     assert curation.clips[0].clip.key_frames == list(range(9))
     assert (tmp_path / "contact.jpg").exists()
+
+
+@given(st.floats(3, 90), st.integers(0, 2**16), st.floats(0, 0.5))
+def test_pieces_are_cut_where_nothing_is_shared_and_long_enough(seconds, seed, least):
+    times = np.arange(0, seconds, 0.1)
+    lasting = np.random.default_rng(seed).random(len(times))
+    pieces = covisible_pieces(times, 0.1, lasting, least, 10)
+    assert [p.start for p in pieces[1:]] == [p.stop for p in pieces[:-1]]
+    assert (pieces[0].start, pieces[-1].stop) == (0, len(times))
+    assert all(lasting[p.start] < least for p in pieces[1:])
+    if len(pieces) > 1:
+        assert all((p.stop - p.start) * 0.1 >= 10 - 1e-6 for p in pieces)
+
+
+def test_the_weakest_place_is_cut_first_and_short_ends_stay():
+    times = np.arange(0, 30, 0.1)
+    lasting = np.ones(300)
+    lasting[[20, 130, 150, 290]] = [0.01, 0.05, 0.02, 0.03]
+    pieces = covisible_pieces(times, 0.1, lasting, 0.1, 10)
+    assert [(p.start, p.stop) for p in pieces] == [(0, 150), (150, 300)]
+    assert covisible_pieces(times, 0.1, lasting, 0.0, 10) == [slice(0, 300)]
