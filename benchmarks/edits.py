@@ -166,7 +166,7 @@ def disturbed(takes: Sequence[Take], how: str, path: Path, seed: int) -> None:
 
 
 DISTURBANCES = {
-    "flash frames": "drawbox=color=white:t=fill:enable='lt(mod(n,40),2)'",
+    "flash frames": "drawbox=color=white:t=fill:enable='lt(mod(n+20,40),2)'",
     "fast pans": f"scale=2*iw:2*ih,crop={WIDTH}:{HEIGHT}:'(iw-ow)*(1+sin(n/20))/2':'(ih-oh)*(1+sin(n/31))/2'",
     "four times as fast": "setpts=PTS/4",
     "changing light": "eq=brightness='0.1*sin(n/8)':eval=frame",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,7 @@ _ROOM = 45_000
 """First seed of the rooms filmed here."""
 _A, _B = 10, 6
 """Numbers of two rooms that are easily seen."""
-_CAMERA, _SCREEN = Effects(), Effects(0, 0, 0)
+_CAMERA, _SCREEN, _OPEN = Effects(), Effects(0, 0, 0), Effects(vignette=0, flicker=0)
 _SANS = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -75,6 +75,10 @@ def _walk(number: int, count: int = _FRAMES, fps: int = FPS) -> tuple[Image, ...
     scene, poses = _way(number, "walkthrough", count, fps)
     lens = film_intrinsics(scene, SIZE)[None]
     return tuple(render_views(scene, pose[None], lens, SIZE[1], SIZE[0])[0][0] for pose in poses)
+
+
+def _slow_walk(number: int) -> tuple[Image, ...]:
+    return _walk(number, _SLOW * SECONDS, _SLOW)
 
 
 def _way(number: int, motion: str, count: int, fps: int) -> tuple[Scene, Array]:
@@ -130,11 +134,11 @@ def _larger(mover: Mover, times: float) -> Mover:
 
 
 def _blurred() -> Pictures:
-    yield from (cv2.GaussianBlur(frame, (0, 0), 6) for frame in _walk(_A))
+    yield from (cv2.GaussianBlur(frame, (0, 0), 6) for frame in _slow_walk(_A))
 
 
 def _overexposed() -> Pictures:
-    yield from (cv2.convertScaleAbs(frame, alpha=9, beta=30) for frame in _walk(_A))
+    yield from (cv2.convertScaleAbs(frame, alpha=4) for frame in _slow_walk(_A))
 
 
 def _slides() -> Pictures:
@@ -147,17 +151,18 @@ def _slides() -> Pictures:
 def _noisy(number: int, noise: float) -> Pictures:
     """A walk in the dark, at five frames a second: little light, much noise."""
     rng = np.random.default_rng(number)
-    for frame in _walk(number, _SLOW * SECONDS, _SLOW):
+    for frame in _slow_walk(number):
         yield np.clip(0.35 * frame + rng.normal(0, noise, frame.shape) + 40, 0, 255).astype(
             np.uint8
         )
 
 
 def _halves() -> Pictures:
-    """Two films side by side."""
-    left = SIZE[0] // 2
-    for one, other in zip(_walk(_A), _walk(_B), strict=True):
-        yield np.hstack([one[:, :left], other[:, :left]])
+    """Two films side by side, with a thin bar between them."""
+    left = SIZE[0] // 2 - 2
+    bar = np.full((SIZE[1], 4, 3), 16, np.uint8)
+    for one, other in zip(_slow_walk(_A), _slow_walk(_B), strict=True):
+        yield np.hstack([one[:, :left], bar, other[:, :left]])
 
 
 def _screen() -> Pictures:
@@ -195,7 +200,7 @@ def _cartoon() -> Pictures:
     for t in range(_FRAMES):
         frame = np.full((SIZE[1], SIZE[0], 3), (120, 190, 240), np.uint8)
         for layer, place, radius, *colour in trees:
-            x, y = int(180 * place - (2, 4, 8)[layer] * t), (200, 300, 400)[layer]
+            x, y = int(180 * place - (20, 40, 80)[layer] * t / FPS), (200, 300, 400)[layer]
             cv2.rectangle(frame, (x - 12, y), (x + 12, y + 120), (100, 70, 40), -1)
             cv2.circle(frame, (x, y), radius, colour, -1, cv2.LINE_AA)
             cv2.circle(frame, (x, y), radius, (20,) * 3, 4, cv2.LINE_AA)
@@ -203,37 +208,38 @@ def _cartoon() -> Pictures:
 
 
 def _halved() -> Pictures:
-    yield from (cv2.resize(f, _SMALL, interpolation=cv2.INTER_AREA) for f in _walk(_A))
+    yield from (cv2.resize(f, _SMALL, interpolation=cv2.INTER_AREA) for f in _slow_walk(_A))
 
 
 _SMALL = (320, 240)
+_slow = partial(_pictures, count=_SLOW * SECONDS, fps=_SLOW)
 FILMS = (
     Film("accepted", "a walk through a room", None,
          _pictures(lambda: iter(_walk(_A))), clip=True),
     Film("shots", "a fade-in, a walk, a cut, a dissolve", None, _pictures(_shots, 20 * FPS)),
-    Film("resolution", "240 lines", Reason.RESOLUTION,
-         _pictures(_halved, size=_SMALL)),
-    Film("shot_too_short", "five shots of 3 s", Reason.SHOT_TOO_SHORT, _pictures(_montage, 15 * FPS)),
+    Film("resolution", "240 lines", Reason.RESOLUTION, _slow(_halved, size=_SMALL)),
+    Film("shot_too_short", "five shots of 3 s", Reason.SHOT_TOO_SHORT,
+         _pictures(_montage, 15 * FPS)),
     Film("static_camera", "held as still as a hand can", Reason.STATIC_CAMERA,
          _moved("held still")),
     Film("rotation_only", "a pan in the hand", Reason.ROTATION_ONLY, _moved("pan in the hand")),
     Film("zoom", "a zoom from a tripod", Reason.NO_PARALLAX, _moved("zoom")),
     Film("planar", "along a picture on a wall", Reason.NO_PARALLAX, _moved("along a poster")),
-    Film("dynamic_scene", "large things go about a room", Reason.DYNAMIC_SCENE,
-         _pictures(_crowded, _SLOW * SECONDS, fps=_SLOW)),
+    Film("dynamic_scene", "large things go about a room", Reason.DYNAMIC_SCENE, _slow(_crowded)),
     Film("slideshow", "six photographs", Reason.NOT_FOOTAGE, _pictures(_slides), "slideshow"),
     Film("screen_capture", "a desktop", Reason.NOT_FOOTAGE,
          _pictures(_screen, effects=_SCREEN), "screen_capture"),
     Film("cartoon", "drawn trees", Reason.NOT_FOOTAGE,
          _pictures(_cartoon, effects=_SCREEN), "cartoon"),
-    Film("split_screen", "two walks side by side", Reason.NOT_FOOTAGE, _pictures(_halves),
+    Film("split_screen", "two walks side by side", Reason.NOT_FOOTAGE, _slow(_halves),
          "split_screen"),
-    Film("blurred", "a walk out of focus", Reason.BLURRED, _pictures(_blurred)),
-    Film("exposure", "a walk, exposed for too long", Reason.EXPOSURE, _pictures(_overexposed)),
+    Film("blurred", "a walk out of focus", Reason.BLURRED, _slow(_blurred)),
+    Film("exposure", "a walk, exposed for too long", Reason.EXPOSURE,
+         _slow(_overexposed, effects=_OPEN)),
     Film("gate_no_parallax", "a slow slide, 2 cm/s", Reason.NO_PARALLAX,
          _moved("slow drone aside"), clip=True),
     Film("quality_gate", "a walk in the dark", Reason.QUALITY_GATE,
-         _pictures(lambda: _noisy(41, 14), _SLOW * SECONDS, fps=_SLOW), clip=True),
+         _slow(lambda: _noisy(41, 14)), clip=True),
     Film("sfm_not_converged", "a walk in greater dark", Reason.SFM_NOT_CONVERGED,
-         _pictures(lambda: _noisy(43, 28), _SLOW * SECONDS, fps=_SLOW), clip=True),
+         _slow(lambda: _noisy(41, 22)), clip=True),
 )  # fmt: skip

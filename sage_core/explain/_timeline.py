@@ -82,18 +82,13 @@ def _draw_band(
         if end <= start:
             continue
         width = max(end - start, 2.5 / pixels)
-        axes.add_patch(_box(start, width, span.colour))
+        look = {"facecolor": span.colour, "edgecolor": GROUND, "linewidth": 0.6}
+        axes.axvspan(start, start + width, **look)
         if len(span.label) * 6.6 < (end - start) * pixels:
             axes.text(
                 (start + end) / 2, 0.47, span.label, ha="center", va="center",
                 fontsize=points(10), color=_ink_on(span.colour), clip_on=True,
             )  # fmt: skip
-
-
-def _box(start: float, width: float, colour: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((start, 0), width, 1, facecolor=colour, edgecolor=GROUND, linewidth=0.6)
 
 
 def _ink_on(colour: str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOWS_S = (0.13, 0.27, 0.5, 0.8)
-_FLASH_WINDOWS_S = (0.15, 0.25)
-"""The nearer pair is better where the camera moves, the wider one spans flashes of up to six frames."""
+_FLASH_WINDOWS_S = (0.07, 0.15, 0.25)
+"""The nearest pair is best where the camera moves, the widest one spans flashes of up to six frames."""
 _SIZE = (32, 18)
 _SHIFTS = (1, 3)
 """Pixels of the tiny pictures, down and across, that the camera may have moved around a flash."""

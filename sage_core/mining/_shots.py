@@ -25,6 +25,7 @@ _AROUND_S = (0.25, 0.35)
 """Steps that reach into the time around a frame."""
 _SAME_PICTURE = 0.5
 """Unrelated pictures are 0.74 to 1 apart, those around a flash at most this far however the camera moves."""
+_FLASH_CONTRAST = 4.0
 _LONGEST_HALF_S = 1.5
 _OUTER_SHARE = 0.3
 _EDGE_S = 0.04
@@ -130,14 +131,23 @@ def _extent(score: Series, times: Series, peak: int) -> tuple[int, int]:
 
 
 def survival_around(measures: Measures) -> Series:
-    """Share of tracks that live through the 0.6 s around each frame."""
+    """Share of tracks that live through the 0.6 s around each frame; a flash says nothing about them."""
     times, steps = measures.frames.time_s, measures.steps
     at = times[steps.at]
-    logs = np.log(np.maximum(steps.survival, 1e-3))
+    logs = np.where(_flashed(measures), 0.0, np.log(np.maximum(steps.survival, 1e-3)))
     total = np.concatenate([[0.0], np.cumsum(logs)])
     first = np.maximum(np.searchsorted(at, times - _AROUND_S[0]), 1)
     last = np.searchsorted(at, times + _AROUND_S[1], side="right")
     return np.asarray(np.exp(total[np.maximum(first, last)] - total[first]))
+
+
+def _flashed(measures: Measures) -> NDArray[np.bool_]:
+    """Steps [K] that begin, end or pass at a flash: a blank picture between pictures that are alike."""
+    frames, at = measures.frames, measures.steps.at
+    flash = (frames.contrast < _FLASH_CONTRAST) & (frames.apart < _SAME_PICTURE)
+    before = np.concatenate([[0], np.cumsum(flash)])
+    first = np.concatenate([at[:1], at[:-1]])
+    return np.asarray(before[at + 1] > before[first])
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """The pure parts: windows, key frames, pose frames, cuts, fades, bars, photo folders."""
 
+from dataclasses import fields
 from itertools import pairwise
 
 import cv2
@@ -14,7 +15,8 @@ from sage_core.mining._blends import BlendScorer, blend_and_wipe
 from sage_core.mining._clips import _bar, _frozen
 from sage_core.mining._kinds import Kind, kind_of
 from sage_core.mining._measure import _bars, _overlay_share
-from sage_core.mining._shots import _fade_length, content_ratio
+from sage_core.mining._measures import FrameSeries, Measures, StepSeries
+from sage_core.mining._shots import _fade_length, content_ratio, survival_around
 from sage_core.mining._tracks import Chain, ChainTracker
 from sage_core.mining._windows import (
     best_stretch,
@@ -222,6 +224,44 @@ def test_blends_do_not_depend_on_how_frames_come_in_blocks(count, rate, seed):
             scorer.add(*frame)
     np.testing.assert_allclose(blocks.series(), whole.series(), atol=1e-6)
     assert len(blocks._pictures) <= len(whole._pictures)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_flash_in_a_fast_pan_is_told_from_a_cut_by_the_nearest_pictures(cut):
+    """Two white frames; 0.15 s to either side the camera has moved on too far to tell."""
+    rng = np.random.default_rng(5)
+    first, second = (
+        cv2.resize(rng.integers(0, 255, (4, 24, 3), np.uint8), (480, 72)) for _ in range(2)
+    )
+    scorer = BlendScorer()
+    for t in range(40):
+        wide = second if cut and t >= 20 else first
+        image = np.full((72, 128, 3), 250, np.uint8) if t in (20, 21) else wide[:, 3 * t :][:, :128]
+        scorer.add(t / 30, image, 5.0)
+    apart = scorer.series()[2]
+    assert (apart[20:22] < 0.5).all() != cut
+    assert not cut or (apart[20:22] > 0.7).all()
+
+
+def test_tracks_that_end_in_a_flash_have_not_ended():
+    """A step each six frames; the flash lies on the one at 60, a cut at 90."""
+    count, at = 120, np.arange(0, 120, 6)
+    flat = dict.fromkeys(
+        ("content", "luma", "sharpness", "clipped", "blend", "wipe"), np.zeros(count)
+    )
+    contrast, apart = np.full(count, 50.0), np.ones(count)
+    contrast[59:61], apart[59:61] = 0.0, 0.2
+    frames = FrameSeries(
+        index=np.arange(count), time_s=np.arange(count) / 30, contrast=contrast, apart=apart, **flat
+    )
+    steps = {field.name: np.zeros(len(at)) for field in fields(StepSeries)}
+    survival = np.ones(len(at))
+    survival[[10, 11, 15]] = 0.01
+    steps |= {"at": at, "survival": survival, "bars": np.zeros((len(at), 4))}
+    measures = Measures(320, 240, 30.0, count, 4.0, (320, 240), [], frames, StepSeries(**steps), [])
+    around = survival_around(measures)
+    assert around[60] == 1
+    assert around[90] == pytest.approx(0.01)
 
 
 def test_bars_need_a_pair():
