@@ -1,17 +1,20 @@
 """Mining: what a clip costs by recipe `fast` and by recipe `paper`, and what it gives.
 
-python -m benchmarks.mining --data ../shared/data --json mining.json
+python -m benchmarks.mining --data ../shared/data --keep FOLDER --json mining.json
 
-Both recipes see the same frames, one after the other on one thread, in a child process as in production, with
-the gate as it is; CPU seconds are those of the whole child. The kitchen has depth and poses to compare with;
-`fast` is compared with `paper` everywhere: centres after Sim3, as a share of the path's extent, and
-rotations after the common one. With `--keep FOLDER`, models stay there and are not made again. Without
-`--data`, one procedural room is filmed instead, with its own truth.
+Both recipes see the same frames, `paper` and at once after it `fast`, on one thread, in a child process as in
+production and at its priority, with the gate as it is; CPU seconds are those of the whole child. The kitchen
+has depth and poses to compare with; `fast` is compared with `paper` everywhere: centres after Sim3, as a
+share of the path's extent, and rotations after the common one. With `--keep FOLDER`, models stay there: a run
+that was stopped goes on with the clip that it was at, both recipes anew. `--only` names clips. The table is
+printed as docs/mining.md has it, too, with the machine's load before each clip. Without `--data`, one
+procedural room is filmed instead, with its own truth.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -203,9 +206,49 @@ def totals(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[dict[str, Any]]:
     return lines
 
 
+def docs_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as docs/mining.md has them."""
+    head = (
+        "| clip | recipe | CPU s: decode, features, matching, mapping, writing; all | wall s | MiB "
+        "| registered | anchors | ATE cm | AbsRel all / anchors | off % / deg | CPU ratio |"
+    )
+    return "\n".join([head, "| --- " * 11 + "|", *(_docs_row(one) for one in rows)])
+
+
+def _docs_row(one: dict[str, Any]) -> str:
+    parts = " + ".join(f"{one[f'{part} s'] or 0:.1f}" for part in _PARTS)
+    cells = [
+        f"{one['clip']} | {one['recipe']} | {parts}; {one['CPU s']:.1f}",
+        f"{one['wall s']:.0f} | {one['peak MiB']:.0f}",
+        _said(one, "{:.2f}", "registered"),
+        _said(one, "{:.0f}", "anchors"),
+        _said(one, "{:.2f}", "ATE cm"),
+        _said(one, "{:.4f} / {:.4f}", "AbsRel all", "AbsRel anchors"),
+        _said(one, "{:.2f} / {:.2f}", "from paper %", "from paper deg"),
+        _said(one, "{:.1f}", "ratio"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _said(one: dict[str, Any], words: str, *names: str) -> str:
+    values = [one.get(name) for name in names]
+    return "" if None in values else words.format(*values)
+
+
 def gate_is_the_same(pairs: Sequence[tuple[Outcome, Outcome]]) -> bool:
     """Whether both recipes got the same verdict on each clip."""
     return all(fast.verdict == paper.verdict for fast, paper in pairs)
+
+
+def _back_to_back(case: Case, folder: Path) -> tuple[Outcome, Outcome]:
+    """`paper` and at once `fast`: both from the folder, or both anew."""
+    folders = [folder / recipe for recipe in ("paper", "fast")]
+    if not all((one / "outcome.json").is_file() for one in folders):
+        for one in folders:
+            shutil.rmtree(one, ignore_errors=True)
+        print(f"{case.name}: load {os.getloadavg()[0]:.1f}", flush=True)
+    paper, fast = (mined(case, one.name, one) for one in folders)
+    return paper, fast
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -216,27 +259,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--keep", type=Path, help="folder for models; those in it are not made again"
     )
-    options.add_argument("--clips", nargs="+", help="only these")
+    options.add_argument("--only", nargs="+", metavar="CLIP", help="only these")
     options.add_argument("--frames", type=int, default=12, help="of the procedural room")
     given = options.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         cases = real_cases(given.data) if given.data else [room_case(Path(scratch), given.frames)]
-        cases = [case for case in cases if not given.clips or case.name in given.clips]
+        cases = [case for case in cases if not given.only or case.name in given.only]
         rows, pairs = [], []
         for case in cases:
-            paper, fast = (
-                mined(case, recipe, folder / case.name / recipe) for recipe in ("paper", "fast")
-            )
+            paper, fast = _back_to_back(case, folder / case.name)
             reference = load_clip_model(Path(paper.folder)) if paper.folder else None
             rows.append(row(case, "paper", paper, None))
             ratio = paper.total_cpu_s / fast.total_cpu_s
             rows.append({**row(case, "fast", fast, reference), "ratio": ratio})
             pairs.append((fast, paper))
     ratios = [paper.total_cpu_s / fast.total_cpu_s for fast, paper in pairs]
+    rows += totals(pairs)
+    print(docs_table(rows))
     publish(
         "Mining",
-        [*rows, *totals(pairs)],
+        rows,
         given.json,
         CPU_ratio_geometric_mean=float(np.exp(np.mean(np.log(ratios)))),
         CPU_ratio_smallest=min(ratios),

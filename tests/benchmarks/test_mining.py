@@ -100,3 +100,15 @@ def test_mining_at_toy_size(capsys, tmp_path):
         assert row["features s"] > 0
     assert fast["from paper %"] < 2
     assert record["CPU_ratio_geometric_mean"] == pytest.approx(fast["ratio"])
+
+
+def test_the_table_of_the_docs_has_a_cell_for_each_column():
+    parts = {f"{part} s": 1.0 for part in ("decode", "features", "matching", "mapping", "writing")}
+    paper = {"clip": "hall", "recipe": "paper", **parts, "CPU s": 60.0, "wall s": 70.0}
+    paper |= {"peak MiB": 320.0, "registered": 1.0, "anchors": 300.0}
+    fast = {**paper, "recipe": "fast", "from paper %": 0.1, "from paper deg": 0.2, "ratio": 7.0}
+    head, _, first, second = mining.docs_table([paper, fast]).splitlines()
+    assert head.count("|") == first.count("|") == second.count("|") == 12
+    assert first.endswith("|  |  |")
+    assert second.endswith("| 0.10 / 0.20 | 7.0 |")
+    assert "1.0 + 1.0 + 1.0 + 1.0 + 1.0; 60.0" in second
