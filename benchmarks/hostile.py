@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.progress import track
 
-from benchmarks.mutations import Mutant, Traps, make_bases, mutant
+from benchmarks.mutations import Bases, Mutant, Traps, mutant
 from benchmarks.table import parser, publish
 from benchmarks.traps import SetTraps
 from data_catalog import StageEvent, Workspace
@@ -48,7 +48,7 @@ class Trial:
 
     workspace: Path
     config: SageConfig
-    bases: dict[str, bytes]
+    bases: Bases
     traps: Traps
     seed: int
 
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Workspace.open(root)
     numbers = range(told.first, told.first + told.videos)
     with tempfile.TemporaryDirectory() as beside, SetTraps(Path(beside, "outside")) as traps:
-        bases = make_bases(Path(beside))
+        bases = Bases(Path(beside))
         trial = Trial(root, load_config(overrides=SETTINGS), bases, traps.traps, told.seed)
         todo = [n for n in numbers if not trial.is_done(n)]
         touched = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,16 +57,31 @@ class Mutant:
 Mutation = Callable[[bytes, random.Random], bytes]
 
 
-def make_bases(folder: Path) -> dict[str, bytes]:
-    """Sound little videos in four containers, and one whose few bytes are pictures of 8192 x 8192."""
-    for name, options in {**_BASES, "huge.mp4": _HUGE}.items():
-        if not (folder / name).exists():
-            command = [ffmpeg_exe(), "-v", "error", "-y", *options, str(folder / name)]
+class Bases(Mapping[str, bytes]):
+    """Sound little videos in four containers, and one whose few bytes are pictures of 8192 x 8192.
+
+    Each is made when it is asked for first, in the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._options = {**_BASES, "huge.mp4": _HUGE}
+
+    def __getitem__(self, name: str) -> bytes:
+        file = self._folder / name
+        if not file.exists():
+            command = [ffmpeg_exe(), "-v", "error", "-y", *self._options[name], str(file)]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return {name: (folder / name).read_bytes() for name in (*_BASES, "huge.mp4")}
+        return file.read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
 
 
-def mutant(number: int, seed: int, bases: dict[str, bytes], traps: Traps) -> Mutant:
+def mutant(number: int, seed: int, bases: Mapping[str, bytes], traps: Traps) -> Mutant:
     """The mutant of a number: every kind in turn, its details drawn."""
     draw = random.Random(f"{seed}:{number}")
     kinds = [*MUTATIONS, *MP4_MUTATIONS, *EBML_MUTATIONS, *CRAFTED]
@@ -269,7 +284,7 @@ EBML_MUTATIONS: dict[str, Mutation] = {
 Crafted = tuple[str, bytes]
 
 
-def expansion(bases: dict[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
+def expansion(bases: Mapping[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
     """A few kilobytes that decode to pictures of 64 million pixels, or promise more of them."""
     data = bases["huge.mp4"]
     if draw.random() < 0.5:
@@ -279,7 +294,7 @@ def expansion(bases: dict[str, bytes], _traps: Traps, draw: random.Random) -> Cr
     )
 
 
-def repeated_chunks(bases: dict[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
+def repeated_chunks(bases: Mapping[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
     """The same bytes as frames again and again: chunks of a sample table that lie on each other."""
     data = bases["plain.mp4"].replace(
         b"stss", b"free"
@@ -297,7 +312,7 @@ def repeated_chunks(bases: dict[str, bytes], _traps: Traps, draw: random.Random)
     return ".mp4", _box_replaced(data, b"stco", stco)
 
 
-def playlist(_bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
+def playlist(_bases: Mapping[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
     """A text that sends its reader elsewhere, called a video."""
     place = draw.choice(
         [str(traps.file), traps.file.as_uri(), traps.url, f"subfile,,start,0,end,9,,:{traps.file}"]
@@ -316,7 +331,7 @@ def playlist(_bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Cra
     return draw.choice([".mp4", ".mkv", ".mov", ".ts", ".avi"]), draw.choice(texts).encode()
 
 
-def reference(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
+def reference(bases: Mapping[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
     """A QuickTime file whose pictures are said to lie in another file or at an address."""
     place = draw.choice([str(traps.file), traps.file.as_uri(), traps.url]).encode() + b"\0"
     data = bases["film.mov"]
@@ -337,7 +352,7 @@ def reference(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Cra
     return ".mov", _box_replaced(data, b"dref", dref)
 
 
-def polyglot(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
+def polyglot(bases: Mapping[str, bytes], traps: Traps, draw: random.Random) -> Crafted:
     """Two formats in one file, or one under another's name."""
     film = bases[draw.choice(["plain.mp4", "film.mkv"])]
     fronts = [b"PK\x03\x04", b"%PDF-1.7\n", b"\x89PNG\r\n\x1a\n", b"<html>", b"\x7fELF", b"#!/bin/sh\n",
@@ -349,12 +364,12 @@ def polyglot(bases: dict[str, bytes], traps: Traps, draw: random.Random) -> Craf
     )
 
 
-def nothing_much(_bases: dict[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
+def nothing_much(_bases: Mapping[str, bytes], _traps: Traps, draw: random.Random) -> Crafted:
     """A handful of bytes, or noise."""
     return draw.choice([".mp4", ".webm"]), draw.randbytes(draw.choice([0, 1, 3, 8, 16, 70_000]))
 
 
-CRAFTED: dict[str, Callable[[dict[str, bytes], Traps, random.Random], Crafted]] = {
+CRAFTED: dict[str, Callable[[Mapping[str, bytes], Traps, random.Random], Crafted]] = {
     "expansion": expansion,
     "repeated chunks": repeated_chunks,
     "playlist": playlist,

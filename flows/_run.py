@@ -10,6 +10,7 @@ from typing import Any
 from flows import _show
 from flows._progress import console, in_words, literal, say
 from flows._server import prefect_api
+from sage_core.acquisition.credentials import redacted
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
 from sage_core.types import Reason, Stage
@@ -40,7 +41,9 @@ def run_in_workspace(
         try:
             state: Any = nightly(
                 workspace=str(workspace),
-                sources=[spelled(source) for source in sources],
+                sources=[
+                    redacted(spelled(source)) for source in sources
+                ],  # Prefect writes them down
                 config=config,
                 stages=stages,
                 retry=retry,

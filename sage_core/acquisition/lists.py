@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sage_core.errors import SourceError
+from sage_core.errors import SageError, SourceError
+from sage_core.sandbox import Limits, call
 
 LIST_SUFFIXES = frozenset((".txt", ".csv", ".tsv", ".parquet"))
 _COLUMNS = ("url", "source", "path", "video", "link", "video_url", "file")
 _STARTS, _ENDS = ("start_s", "start"), ("end_s", "end")
 _CAMERA_LINE = re.compile(r"\d+( +-?\d+(\.\d*)?([eE][+-]?\d+)?){18}\s*")
-_MOST_BYTES = 256 * 2**20
+_MOST_BYTES, _MOST_ROWS = 256 * 2**20, 1_000_000
+_LIMITS = Limits(wall_s=120, memory_mb=1024)
 _OPEN_END_S = 1e9  # past the end of any video, and a number in JSON
 
 
@@ -84,17 +86,37 @@ def _unnamed(count: int) -> list[str]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
+    """The columns of use, read in a child: a few bytes of Parquet can stand for any number of rows."""
+    try:
+        rows: list[dict[str, Any]] = call(f"{__name__}:parquet_rows", {"file": str(file)}, _LIMITS)
+    except SageError as error:
+        raise SourceError(f"{file} is no list of sources that can be read: {error}") from error
+    return rows
+
+
+def parquet_rows(file: str) -> list[dict[str, Any]]:
+    """Rows of a Parquet file as texts and numbers, by column in lower case.
+
+    Raises:
+        SourceError: it cannot be read, or has more than a million rows.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(file)
-        wanted = {*_COLUMNS, *_STARTS, *_ENDS}
-        columns = [name for name in schema.names if name.lower() in wanted]
-        rows = pq.read_table(file, columns=columns).to_pylist()
-    except pa.ArrowException as error:
-        raise SourceError(f"{file} is no Parquet file that can be read: {error}") from error
-    return [{str(k).lower(): v for k, v in row.items()} for row in rows]
+        with pq.ParquetFile(file) as parquet:
+            if parquet.metadata.num_rows > _MOST_ROWS:
+                raise SourceError(f"it has {parquet.metadata.num_rows} rows, at most {_MOST_ROWS}")
+            names = {name: name.lower() for name in parquet.schema_arrow.names}
+            columns = [n for n, low in names.items() if low in (*_COLUMNS, *_STARTS, *_ENDS)]
+            rows = parquet.read(columns=columns, use_threads=False).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise SourceError(f"no Parquet ({error})") from error
+    return [{names[key]: _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> str | float | None:
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _from_rows(rows: Iterable[Mapping[str, Any]], file: Path) -> list[Listed]:

@@ -18,12 +18,18 @@ from sage_core.shards._frames import FrameGroup
 from sage_core.shards._layout import Layout, layout
 from sage_core.shards._pages import Damaged, Unusual
 from sage_core.shards.records import FrameRecord
-from sage_core.shards.schema import SCHEMA_VERSION, check_version, migrate
+from sage_core.shards.schema import (
+    MAX_ROW_GROUP_FRAMES,
+    SCHEMA_VERSION,
+    check_version,
+    migrate,
+)
 from sage_core.types import Reason
 
 OPEN_FILES = 32
 LAYOUTS = 1024
 """Frames files of which it is kept where their columns lie: some 300 bytes a row group."""
+_MOST_GROUP_BYTES = 1 << 30
 GROUP_BYTES = 128 << 20
 """Row groups of frames that were read last are kept up to this size."""
 
@@ -209,7 +215,25 @@ def _opened(path: Path, table: str, identity: Identity) -> _Open:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    return _Open(file, check_version(file.schema_arrow, table, path), identity)
+    version = check_version(file.schema_arrow, table, path)
+    _check_sizes(file.metadata, table, path)
+    return _Open(file, version, identity)
+
+
+def _check_sizes(meta: pq.FileMetaData, table: str, path: Path) -> None:
+    """Refuse row groups that no SAGE writes before one of them is read: they may not fit into memory."""
+    rows = MAX_ROW_GROUP_FRAMES if table == "frames" else 1
+    for number in range(meta.num_row_groups):
+        group = meta.row_group(number)
+        columns = [group.column(c) for c in range(group.num_columns)]
+        values = sum(column.num_values for column in columns)
+        size = max(8 * values, sum(column.total_uncompressed_size for column in columns))
+        if group.num_rows > rows or size > _MOST_GROUP_BYTES:
+            raise ShardError(
+                f"{path}: row group {number} holds {group.num_rows} rows and some {size >> 20} MiB, at most "
+                f"{rows} and {_MOST_GROUP_BYTES >> 20} are read: it was not written by SAGE",
+                reason=Reason.TOO_LARGE,
+            )
 
 
 def _damaged(path: Path, error: Exception) -> ShardError:

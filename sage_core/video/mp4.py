@@ -55,9 +55,11 @@ def _boxes(stream: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int,
     """Kind, start of the content and end of each box between two offsets; the last may reach beyond."""
     at = start
     for _ in range(_MOST_BOXES):
+        if at + 8 > end:  # a box's size may lead further than a file can reach
+            return
         stream.seek(at)
         head = stream.read(16)
-        if at + 8 > end or len(head) < 8:
+        if len(head) < 8:
             return
         size, kind, body = int.from_bytes(head[:4], "big"), head[4:8], at + 8
         if size == 1 and len(head) == 16:

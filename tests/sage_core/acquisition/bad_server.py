@@ -101,6 +101,15 @@ class Server:
         else:
             self._send(request, self._ok())
 
+    def _private_mp4(self, request) -> None:
+        """Asks for a login: ann, s3cret."""
+        if request.headers.get("Authorization") == "Basic YW5uOnMzY3JldA==":
+            self._send(request, self._ok())
+        else:
+            request.send_response(401)
+            request.send_header("WWW-Authenticate", 'Basic realm="x"')
+            request.end_headers()
+
     def _short_mp4(self, request) -> None:
         self._send(request, self._ok(), extra=5000)
 

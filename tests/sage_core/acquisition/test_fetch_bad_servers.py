@@ -113,6 +113,51 @@ def test_the_guard_holds_below_every_library(servers):
     ]
 
 
+REBOUND = """
+import socket, sys, urllib.request
+from sage_core.acquisition.guard import Watch, set_guard
+from sage_core.acquisition.hosts import HostGuard
+answers = ["93.184.216.34", "127.0.0.2"]  # a name that is another's by the second time of asking
+plain = socket.getaddrinfo
+def lookup(host, port, *rest, **more):
+    return plain(answers.pop(0) if host == "e.org" else host, port, *rest, **more)
+socket.getaddrinfo = lookup
+watch = Watch()
+set_guard(HostGuard([]), watch)
+try:
+    urllib.request.urlopen(f"http://e.org:{sys.argv[1]}/ok.mp4", timeout=5)
+except Exception as error:
+    print(type(error).__name__, watch.stopped.reason.value, answers)
+"""
+
+
+def test_a_name_that_changes_its_address_is_held_to_the_one_that_is_connected(servers):
+    _, other = servers
+    before = other.requests.total()
+    run = subprocess.run(
+        [sys.executable, "-c", REBOUND, other.url.rpartition(":")[2]],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.split() == ["SourceError", "forbidden_host", "[]"]
+    assert other.requests.total() == before
+
+
+def test_a_login_comes_from_a_file_and_is_written_nowhere(servers, tmp_path):
+    allowed, _ = servers
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ann password s3cret\n")
+    for name, file, verdict in [("a", None, "failed"), ("b", str(netrc), "accepted")]:
+        (tmp_path / name).mkdir()
+        config = CONFIG.model_copy(update={"netrc_file": file})
+        got = obtain(url_item(f"{allowed.url}/private.mp4"), tmp_path / name, config, HostGate())
+        assert got.judgement.verdict == verdict, got.judgement.message
+        assert "s3cret" not in f"{got.judgement}{got.info}"
+    netrc.write_text("machine")
+    (tmp_path / "c").mkdir()
+    got = obtain(url_item(f"{allowed.url}/private.mp4"), tmp_path / "c", config, HostGate())
+    assert got.judgement.reason is Reason.BAD_CONFIG
+
+
 def test_a_playlist_becomes_its_entries(servers, tmp_path):
     allowed, _ = servers
 

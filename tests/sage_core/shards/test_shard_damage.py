@@ -14,6 +14,7 @@ from sage_core.shards import (
     FRAMES,
     ShardReader,
     ShardWriter,
+    _files,
 )
 from sage_core.shards import schema as shard_schema
 from sage_core.shards.validate import validate
@@ -189,3 +190,22 @@ def test_validate_sees_mixed_up_conventions(tmp_path, clips):
         problems = [str(p) for p in validate([broken(tmp_path / name, clips, **change)])]
         assert all("frame 0" in problem for problem in problems)
         assert any(message in problem for problem in problems) if message else not problems
+
+
+def test_a_row_group_that_no_sage_writes_is_refused_unread(shard, monkeypatch):
+    path = shard / "frames-abc.parquet"
+    table = pq.read_table(path)
+    many = pa.concat_tables([table] * 3)
+    pq.write_table(many, path, row_group_size=len(many))
+    with pytest.raises(ShardError, match="at most 64") as caught:
+        ShardReader([shard])
+    assert caught.value.reason is Reason.TOO_LARGE
+    # Many anchors in a few bytes: all the same, so that a dictionary and runs hold them.
+    monkeypatch.setattr(_files, "_MOST_GROUP_BYTES", 1 << 20)
+    index = table.schema.get_field_index("anchor_track")
+    values = pa.array(np.ones(1 << 20, np.int32))
+    column = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+    pq.write_table(table.slice(0, 1).set_column(index, table.schema.field(index), column), path)
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(ShardError, match="at most 64"):
+        ShardReader([shard])
