@@ -145,6 +145,10 @@ class Catalog:
         """The snapshot with this id, checked against it."""
         return Snapshot.read(self._snapshots, name)
 
+    def snapshots(self) -> list[str]:
+        """The ids of all snapshots, sorted."""
+        return sorted(path.stem for path in self._snapshots.glob("*.json"))
+
     def compact(self) -> None:
         """Merge each stage's files into one; readers and writers may go on meanwhile."""
         with self._mutex:

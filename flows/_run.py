@@ -13,7 +13,7 @@ from flows._server import prefect_api
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
 from sage_core.types import Reason, Stage
-from tasks._plan import Retry
+from tasks._plan import Retry, Selector
 
 _NO_ROOM_BYTES = 5 << 20
 
@@ -25,6 +25,7 @@ def run_in_workspace(
     config: SageConfig,
     retry: Retry,
     items: list[str] | None,
+    select: Selector | None = None,
     redecide: bool = False,
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
@@ -45,6 +46,7 @@ def run_in_workspace(
                 retry=retry,
                 items=items,
                 redecide=redecide,
+                select=select,
                 return_state=True,
             )
             APILogHandler().flush()

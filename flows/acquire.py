@@ -21,8 +21,8 @@ from flows._stage import (
 from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
-from sage_core.types import Stage, Verdict
-from tasks._plan import Retry, Selection, wanted
+from sage_core.types import Stage
+from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.acquire import Contents, fetch_item, find_items, known_items, record_item
 
 
@@ -33,6 +33,7 @@ def acquire(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
 ) -> State[StageSummary]:
     """Fetch every source that has no verdict yet and check that it is what it says.
 
@@ -41,19 +42,21 @@ def acquire(
         sources: URLs, playlists, channels, files, folders, source lists; none: with `retry`, the
             sources that the workspace knows.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ACQUIRE.value, lease_owner()):
         gate = HostGate(config.acquire.block_after)
-        selection = Selection.of(meant_by_retry(retry), items)
+        selection = Selection.of(ws, Stage.ACQUIRE, meant_by_retry(retry), items, select)
         named = find_items(workspace, sources or [], config, gate)
         chosen = [i for i in _with_known(ws, named, selection) if selection.names(i.item, None)]
         missing = [i for i in chosen if _is_wanted(ws, i, config, selection)]
-        summary = _fetch_and_record(ws, missing, config, gate, len(chosen) - len(missing))
+        done, missing = len(chosen) - len(missing), selection.first(missing)
+        summary = _fetch_and_record(ws, missing, config, gate, done)
     return conclude(ws, summary, config.run.max_failed_share)
 
 
@@ -85,13 +88,10 @@ def _fetch_and_record(
 
 
 def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) -> list[SourceItem]:
-    """What was asked for now, and with ``retry`` what was asked for before and may be done again."""
-    if selection.retry is Retry.NONE:
-        return named
-    verdict = Verdict.FAILED if selection.retry is Retry.FAILED else None
-    before = [i for i in known_items(ws, verdict) if i.item not in {n.item for n in named}]
-    return [*named, *before]
+    """What was asked for now, and what was asked for before if it may be done again."""
+    given = {item.item for item in named}
+    return [*named, *(i for i in known_items(ws, selection.repeats) if i.item not in given)]
 
 
 def _is_wanted(ws: Workspace, source: SourceItem, config: SageConfig, selection: Selection) -> bool:
-    return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection.retry)
+    return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import Workspace
+from data_catalog import CatalogError, Workspace
 from flows._progress import TrainingProgress, say
 from flows._stage import (
     StageSummary,
@@ -19,7 +19,7 @@ from flows._stage import (
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage
-from tasks._plan import Retry, Selection, wanted
+from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.adapt import absent_held_out, adapt_inputs, adapt_model
 
 
@@ -29,27 +29,31 @@ def adapt(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
 ) -> State[StageSummary]:
     """Fine-tune the base model on the current shards, or go on where a killed run stopped.
 
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only this run (id).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ADAPT.value, lease_owner()):
-        summary = _adapt(ws, config, Selection.of(meant_by_retry(retry), items))
+        summary = _adapt(
+            ws, config, Selection.of(ws, Stage.ADAPT, meant_by_retry(retry), items, select)
+        )
     return conclude(ws, summary, config.run.max_failed_share)
 
 
 def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSummary:
     try:
-        inputs = adapt_inputs(ws, config)
-    except SageError as error:
+        inputs = adapt_inputs(ws, config, selection.selector.snapshot)
+    except (SageError, CatalogError) as error:
         return summarised(Stage.ADAPT, [], [str(error)], 0)
     if absent := absent_held_out(ws, config):
         say(
@@ -59,7 +63,7 @@ def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSumm
         )
     if not selection.names(inputs.item, None):
         return summarised(Stage.ADAPT, [], [], 0)
-    if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection.retry):
+    if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection):
         return summarised(Stage.ADAPT, [], [], 1)
     with TrainingProgress() as progress:
         result = adapt_model(str(ws.root), inputs, config, flow_run_id(), progress.step)

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._progress import say
 from flows._stage import (
     Job,
     StageSummary,
@@ -18,8 +19,9 @@ from flows._stage import (
 )
 from sage_core.config import SageConfig
 from sage_core.types import Stage
-from tasks._plan import Retry, Selection, plan_assemble
+from tasks._plan import Retry, Selection, Selector, plan_assemble
 from tasks.assemble import assemble_shard
+from tasks.compact import leave_shards
 
 
 @flow(name="assemble", flow_run_name=run_name("assemble"))
@@ -28,20 +30,26 @@ def assemble(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
 ) -> State[StageSummary]:
     """Write every reconstructed clip that is not in a shard yet into new shards, in order of ids.
+
+    Clips that an earlier stage rejects since then leave theirs: what is left of a shard is copied.
 
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these clips, or the clips of these videos (ids).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ASSEMBLE.value, lease_owner()):
-        plan = plan_assemble(ws, config, Selection.of(meant_by_retry(retry), items))
+        plan = plan_assemble(
+            ws, config, Selection.of(ws, Stage.ASSEMBLE, meant_by_retry(retry), items, select)
+        )
         run = flow_run_id()
         clips = [i.item for i in plan.missing]
         jobs = [
@@ -53,6 +61,13 @@ def assemble(
             for group in _groups(clips, config.assemble.clips_per_shard)
         ]
         summary = run_jobs(Stage.ASSEMBLE, jobs, workers=config.run.workers, done_before=plan.done)
+        left = leave_shards(ws, run).left
+    if left:
+        say(
+            "assemble:",
+            f"{len(left)} clips left their shards: sage items --reason superseded",
+            "cyan",
+        )
     return conclude(ws, summary, config.run.max_failed_share)
 
 

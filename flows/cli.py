@@ -20,7 +20,7 @@ from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig, load_config
 from sage_core.errors import ConfigError
 from sage_core.types import Reason, Stage, Verdict
-from tasks._plan import Retry
+from tasks._plan import Retry, Selector
 
 app = typer.Typer(
     name="sage",
@@ -63,11 +63,38 @@ SetOption = Annotated[
 ]
 RetryOption = Annotated[
     Retry,
-    typer.Option(help="none: what is missing; failed: also what failed; all: everything selected."),
+    typer.Option(
+        help="missing: what is missing; failed: also what failed; all: everything selected."
+    ),
 ]
 ItemOption = Annotated[
     list[str] | None,
     typer.Option("--item", "-i", help="Only this item (or the clips of this video). Repeatable."),
+]
+ReasonOption = Annotated[
+    list[Reason] | None,
+    typer.Option(
+        metavar="REASON",
+        help="Do again what ended with this reason, and what follows from it. Repeatable.",
+    ),
+]
+VerdictOption = Annotated[
+    Verdict | None,
+    typer.Option(help="Do again what ended with this verdict, and what follows from it."),
+]
+SnapshotOption = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Only what this snapshot holds; adapt trains on its shards."),
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="At most so many items at each stage.")
+]
+RedecideOption = Annotated[
+    bool,
+    typer.Option(
+        "--redecide",
+        help="Curate and reconstruct judge what they stored under these settings; decode nothing.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SourcesArgument = Annotated[
@@ -93,13 +120,28 @@ def run(
     set_: SetOption = None,
     retry: RetryOption = Retry.NONE,
     item: ItemOption = None,
+    reason: ReasonOption = None,
+    verdict: VerdictOption = None,
+    snapshot: SnapshotOption = None,
+    limit: LimitOption = None,
+    redecide: RedecideOption = False,
 ) -> None:
     """Run the stages in order: what has its verdict already is not done again.
 
     Ends with 0 when every item has a verdict, 1 when more failed than run.max_failed_share allows,
     2 on wrong usage.
     """
-    _run(workspace, sources or [], _stages(stages), _config(config, set_), retry, item)
+    select = _selector(reason, verdict, snapshot, limit)
+    _run(
+        workspace,
+        sources or [],
+        _stages(stages),
+        _config(config, set_),
+        retry,
+        item,
+        select,
+        redecide=redecide,
+    )
 
 
 def _stage_command(stage: Stage, text: str) -> None:
@@ -112,8 +154,13 @@ def _stage_command(stage: Stage, text: str) -> None:
             set_: SetOption = None,
             retry: RetryOption = Retry.NONE,
             item: ItemOption = None,
+            reason: ReasonOption = None,
+            verdict: VerdictOption = None,
+            snapshot: SnapshotOption = None,
+            limit: LimitOption = None,
         ) -> None:
-            _run(workspace, sources or [], [stage], _config(config, set_), retry, item)
+            select = _selector(reason, verdict, snapshot, limit)
+            _run(workspace, sources or [], [stage], _config(config, set_), retry, item, select)
 
         app.command(stage.value, help=text)(acquire_command)
         return
@@ -124,8 +171,13 @@ def _stage_command(stage: Stage, text: str) -> None:
         set_: SetOption = None,
         retry: RetryOption = Retry.NONE,
         item: ItemOption = None,
+        reason: ReasonOption = None,
+        verdict: VerdictOption = None,
+        snapshot: SnapshotOption = None,
+        limit: LimitOption = None,
     ) -> None:
-        _run(workspace, [], [stage], _config(config, set_), retry, item)
+        select = _selector(reason, verdict, snapshot, limit)
+        _run(workspace, [], [stage], _config(config, set_), retry, item, select)
 
     app.command(stage.value, help=text)(command)
 
@@ -140,19 +192,35 @@ def curate(
     set_: SetOption = None,
     retry: RetryOption = Retry.NONE,
     item: ItemOption = None,
-    redecide: Annotated[
-        bool,
-        typer.Option(
-            "--redecide",
-            help="Judge stored scores under these settings; decode nothing, fetch nothing.",
-        ),
-    ] = False,
+    reason: ReasonOption = None,
+    verdict: VerdictOption = None,
+    snapshot: SnapshotOption = None,
+    limit: LimitOption = None,
+    redecide: RedecideOption = False,
 ) -> None:
     """Judge fetched videos; cut the good ones into clips."""
-    _run(workspace, [], [Stage.CURATE], _config(config, set_), retry, item, redecide)
+    select, settings = _selector(reason, verdict, snapshot, limit), _config(config, set_)
+    _run(workspace, [], [Stage.CURATE], settings, retry, item, select, redecide=redecide)
 
 
-_stage_command(Stage.RECONSTRUCT, "COLMAP on each clip, a quality gate, a pose for every frame.")
+@app.command()
+def reconstruct(
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry: RetryOption = Retry.NONE,
+    item: ItemOption = None,
+    reason: ReasonOption = None,
+    verdict: VerdictOption = None,
+    snapshot: SnapshotOption = None,
+    limit: LimitOption = None,
+    redecide: RedecideOption = False,
+) -> None:
+    """COLMAP on each clip, a quality gate, a pose for every frame."""
+    select, settings = _selector(reason, verdict, snapshot, limit), _config(config, set_)
+    _run(workspace, [], [Stage.RECONSTRUCT], settings, retry, item, select, redecide=redecide)
+
+
 _stage_command(Stage.ASSEMBLE, "Write reconstructed clips into Parquet shards.")
 
 
@@ -163,6 +231,10 @@ def adapt(
     set_: SetOption = None,
     retry: RetryOption = Retry.NONE,
     item: ItemOption = None,
+    reason: ReasonOption = None,
+    verdict: VerdictOption = None,
+    snapshot: SnapshotOption = None,
+    limit: LimitOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many steps, how much memory and time.")
     ] = False,
@@ -178,7 +250,8 @@ def adapt(
     if dry_run:
         _teach(lambda: _show.training_plan(_existing(workspace), settings, timed_steps))
         return
-    _run(workspace, [], [Stage.ADAPT], settings, retry, item)
+    select = _selector(reason, verdict, snapshot, limit)
+    _run(workspace, [], [Stage.ADAPT], settings, retry, item, select)
 
 
 _stage_command(Stage.EVALUATE, "Measure base and adapted model side by side.")
@@ -340,6 +413,8 @@ def _run(
     config: SageConfig,
     retry: Retry,
     item: list[str] | None,
+    select: Selector,
+    *,
     redecide: bool = False,
 ) -> None:
     from flows._run import run_in_workspace
@@ -349,8 +424,21 @@ def _run(
             f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
         )
     root = _opened(workspace)
-    work = lambda: run_in_workspace(root, sources, stages, config, retry, item, redecide)  # noqa: E731
-    raise typer.Exit(OK if _teach(work) else MANY_FAILED)
+    raise typer.Exit(
+        OK
+        if _teach(
+            lambda: run_in_workspace(
+                root, sources, stages, config, retry, item, select=select, redecide=redecide
+            )
+        )
+        else MANY_FAILED
+    )
+
+
+def _selector(
+    reason: list[Reason] | None, verdict: Verdict | None, snapshot: str | None, limit: int | None
+) -> Selector:
+    return Selector(reasons=tuple(reason or ()), verdict=verdict, snapshot=snapshot, limit=limit)
 
 
 def _stages(text: str | None) -> list[Stage]:

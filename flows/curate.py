@@ -19,7 +19,7 @@ from flows._stage import (
 )
 from sage_core.config import SageConfig
 from sage_core.types import Stage
-from tasks._plan import Retry, Selection, plan_curate
+from tasks._plan import Retry, Selection, Selector, plan_curate
 from tasks.curate import curate_video, redecide_video
 
 
@@ -29,6 +29,7 @@ def curate(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
     redecide: bool = False,
 ) -> State[StageSummary]:
     """Judge every fetched video that has no verdict yet, and cut the good ones into clips.
@@ -38,16 +39,19 @@ def curate(
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
         redecide: judge stored scores under these settings and decode nothing. An item without the scores
             that it takes keeps the verdict that it has, and is named.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.CURATE.value, lease_owner()):
-        plan = plan_curate(ws, config, Selection.of(meant_by_retry(retry), items))
+        plan = plan_curate(
+            ws, config, Selection.of(ws, Stage.CURATE, meant_by_retry(retry), items, select)
+        )
         run = flow_run_id()
         unit = redecide_video if redecide else curate_video
         jobs = [

@@ -18,7 +18,7 @@ from flows._stage import (
 )
 from sage_core.config import SageConfig
 from sage_core.types import Stage
-from tasks._plan import Retry, Selection, wanted
+from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.evaluate import evaluate_inputs, evaluate_run
 
 
@@ -28,20 +28,24 @@ def evaluate(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
 ) -> State[StageSummary]:
     """Measure every adapted model that has no verdict yet side by side with its base.
 
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these training runs (ids).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
     """
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.EVALUATE.value, lease_owner()):
-        missing, done = _plan(ws, config, Selection.of(meant_by_retry(retry), items))
+        missing, done = _plan(
+            ws, config, Selection.of(ws, Stage.EVALUATE, meant_by_retry(retry), items, select)
+        )
         run = flow_run_id()
         jobs = [
             Job(
@@ -71,7 +75,7 @@ def _plan(ws: Workspace, config: SageConfig, selection: Selection) -> tuple[list
             Stage.EVALUATE,
             config,
             evaluate_inputs(ws, item, config).hash,
-            selection.retry,
+            selection,
         )
     ]
     return missing, len(chosen) - len(missing)

@@ -12,7 +12,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from data_catalog import LeaseHeld, LeaseLost
+from data_catalog import LeaseHeld, LeaseLost, Workspace
 from flows._progress import in_words
 from flows._stage import (
     StagesFailedError,
@@ -31,7 +31,7 @@ from flows.reconstruct import reconstruct
 from flows.report import write_report
 from sage_core.config import SageConfig
 from sage_core.types import Stage
-from tasks._plan import Retry
+from tasks._plan import Descent, Retry, Selector
 
 REPORTS_URL = "SAGE_REPORTS_URL"
 """Environment variable: where the workspace's reports are served, if they are."""
@@ -55,6 +55,7 @@ def nightly(
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
     redecide: bool = False,
+    select: Selector | None = None,
 ) -> State[list[StageSummary]]:
     """Run the stages in order; a stage with failures does not stop the next from taking what is good.
 
@@ -63,23 +64,27 @@ def nightly(
         sources: URLs, playlists, files, folders, source lists; none: what the workspace has.
         config: settings; the defaults are the paper's.
         stages: only these; none: all six.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
-        redecide: curate judges stored scores and decodes nothing.
+        redecide: curate and reconstruct judge what they stored, and decode nothing.
+        select: which of the finished items are done again, by verdict or snapshot; how many. Without `items`
+            only those, and what follows from them at the later stages.
     """
     config = config or SageConfig()
+    descent = Descent(Workspace.open(workspace), items, select)
     summaries: list[StageSummary] = []
     for stage in list(Stage) if stages is None else stages:
         arguments: dict[str, Any] = {
             "workspace": workspace,
             "config": config,
             "retry": meant_by_retry(retry),
-            "items": items,
+            "items": descent.at(stage),
+            "select": select,
         }
         if stage is Stage.ACQUIRE:
             arguments["sources"] = sources or []
-        if stage is Stage.CURATE:
+        if stage in (Stage.CURATE, Stage.RECONSTRUCT):
             arguments["redecide"] = redecide
         summary, goes_on = _run_stage(stage, arguments)
         summaries.append(summary)

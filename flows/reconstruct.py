@@ -20,8 +20,8 @@ from flows._stage import (
 from sage_core.config import SageConfig
 from sage_core.sfm.backends import recipe_of
 from sage_core.types import Stage
-from tasks._plan import Retry, Selection, plan_reconstruct
-from tasks.reconstruct import reconstruct_clip
+from tasks._plan import Retry, Selection, Selector, plan_reconstruct
+from tasks.reconstruct import reconstruct_clip, redecide_clip
 
 
 @flow(name="reconstruct", flow_run_name=run_name("reconstruct"))
@@ -30,15 +30,20 @@ def reconstruct(
     config: SageConfig | None = None,
     retry: Retry = Retry.NONE,
     items: list[str] | None = None,
+    select: Selector | None = None,
+    redecide: bool = False,
 ) -> State[StageSummary]:
     """Run COLMAP and the gate on every accepted clip that has no verdict yet.
 
     Args:
         workspace: the workspace's folder.
         config: settings; the defaults are the paper's.
-        retry: `none` does what is missing, `failed` also what failed (as a retry of this run does),
+        retry: `missing` does what is missing, `failed` also what failed (as a retry of this run does),
             `all` everything.
         items: only these items (ids).
+        select: which of the finished items are done again, by verdict or snapshot; how many.
+        redecide: judge stored figures under these thresholds; decode and map nothing. A clip without the
+            figures or the model that it takes keeps the verdict that it has, and is named.
     """
     config = config or SageConfig()
     recipe_of(config.reconstruct)  # a detector that is not there is refused before any clip
@@ -46,13 +51,16 @@ def reconstruct(
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
         run = flow_run_id()
         settled_before(ws, config, run)
-        plan = plan_reconstruct(ws, config, Selection.of(meant_by_retry(retry), items))
+        plan = plan_reconstruct(
+            ws, config, Selection.of(ws, Stage.RECONSTRUCT, meant_by_retry(retry), items, select)
+        )
         jobs = [
             Job(
-                reconstruct_clip,
+                redecide_clip if redecide else reconstruct_clip,
                 {"workspace": workspace, "item": i.item, "config": config, "run": run},
             )
             for i in plan.missing
+            if not redecide or ws.catalog.find(i.item, Stage.RECONSTRUCT.value)
         ]
         summary = run_jobs(
             Stage.RECONSTRUCT, jobs, workers=config.run.workers, done_before=plan.done

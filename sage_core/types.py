@@ -73,12 +73,14 @@ class Reason(StrEnum):
     # Rejections at assemble.
     TOO_FEW_ANCHORS = "too_few_anchors"
     NO_TRAJECTORY = "no_trajectory"
+    SUPERSEDED = "superseded"
     # Failures anywhere.
     DECODE_ERROR = "decode_error"
     TIME_LIMIT = "time_limit"
     MEMORY_LIMIT = "memory_limit"
     CRASHED = "crashed"
     DISK_FULL = "disk_full"
+    QUOTA = "quota"
     MISSING_INPUT = "missing_input"
     INTERNAL_ERROR = "internal_error"
     # Training and evaluation.
@@ -120,11 +122,13 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.QUALITY_GATE: "COLMAP's model fails a threshold of the gate; the figures show which",
     Reason.TOO_FEW_ANCHORS: "the frames carry too few sparse anchors to train from",
     Reason.NO_TRAJECTORY: "no set of frames can be drawn as a training trajectory",
+    Reason.SUPERSEDED: "it left its shard: a stage before rejects it now, or cut its video anew",
     Reason.DECODE_ERROR: "the decoder gave up before the end",
     Reason.TIME_LIMIT: "the child process ran past its time limit and was stopped",
     Reason.MEMORY_LIMIT: "the child process ran past its memory limit and was stopped",
     Reason.CRASHED: "the child process died of a signal",
     Reason.DISK_FULL: "no space left where the workspace or its scratch folder lies",
+    Reason.QUOTA: "the workspace would grow past run.disk_quota_gb",
     Reason.MISSING_INPUT: "an artifact that an earlier stage recorded is not there any more",
     Reason.INTERNAL_ERROR: "an error that SAGE did not foresee: please report it with its message",
     Reason.NO_DATA: "nothing to train or evaluate on",

@@ -2,40 +2,163 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
-from data_catalog import Workspace, done
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_catalog import StageEvent, Workspace, done
 from sage_core.config import SageConfig
-from sage_core.types import Stage, Verdict
+from sage_core.types import Reason, Stage, Verdict
 from tasks._inputs import Inputs, assemble_inputs, curate_inputs, reconstruct_inputs
+
+T = TypeVar("T")
 
 
 class Retry(StrEnum):
     """Which finished items are done again."""
 
-    NONE = "none"
-    """Only what is missing, or was judged under other settings or other inputs."""
+    MISSING = "missing"
+    """None: only what is missing, or was judged under other settings or other inputs."""
     FAILED = "failed"
     """Also what failed, retryable or not."""
     ALL = "all"
     """Everything that is selected."""
+    NONE = MISSING
+    """Its former name; the word "none" is understood, too."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Retry | None:
+        return cls.MISSING if value == "none" else None
+
+
+class Selector(BaseModel):
+    """Which finished items are done again, and how many. Unset, it selects nothing and leaves nothing out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reasons: tuple[Reason, ...] = Field(
+        (), description="Only items that ended with one of these reasons; they are done again."
+    )
+    verdict: Verdict | None = Field(
+        None, description="Only items that ended with this verdict; they are done again."
+    )
+    snapshot: str | None = Field(
+        None,
+        description="Only what is in this snapshot (its id): its videos, clips, training runs; adapt trains "
+        "on its shards.",
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many items at each stage.")
+
+    @property
+    def by_verdict(self) -> bool:
+        """Whether it looks at the verdicts that items have."""
+        return bool(self.reasons) or self.verdict is not None
+
+    def fits(self, event: StageEvent) -> bool:
+        """Whether the item ended as this asks for."""
+        return self.verdict in (None, event.verdict) and (
+            not self.reasons or event.reason in self.reasons
+        )
+
+    def matching(self, ws: Workspace, stage: Stage) -> frozenset[str]:
+        """Items that ended as this asks for at a stage, under whatever settings."""
+        return frozenset(e.item for e in ws.catalog.latest(stage.value) if self.fits(e))
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which items of a stage a run takes on: all, or those named (by item, parent or reason)."""
+    """Which items of a stage a run takes on, and which of them it does again.
 
-    retry: Retry = Retry.NONE
-    items: frozenset[str] | None = None
+    Attributes:
+        retry: what is done again of the finished, unless ``selector`` looks at verdicts.
+        scopes: an item is taken on if each of these names it or its parent.
+        selector: what was asked for beside that.
+    """
+
+    retry: Retry = Retry.MISSING
+    scopes: tuple[frozenset[str], ...] = ()
+    selector: Selector = field(default_factory=Selector)
 
     @classmethod
-    def of(cls, retry: Retry | str, items: Iterable[str] | None) -> Selection:
-        return cls(Retry(retry), None if items is None else frozenset(items))
+    def of(
+        cls,
+        ws: Workspace,
+        stage: Stage,
+        retry: Retry | str,
+        items: Iterable[str] | None,
+        selector: Selector | None = None,
+    ) -> Selection:
+        """The selection at a stage.
+
+        Of ``items``, where they are given, those that ``selector`` asks for are done again and the others
+        if they are missing; without them only those that it asks for are taken on.
+
+        Raises:
+            CatalogError: there is no such snapshot.
+        """
+        selector = selector or Selector()
+        scopes = [] if items is None else [frozenset(items)]
+        if items is None and selector.by_verdict:
+            scopes.append(selector.matching(ws, stage))
+        if selector.snapshot is not None and stage is not Stage.ADAPT:  # which takes its shards
+            scopes.append(_members(ws, selector.snapshot, stage))
+        return cls(Retry(retry), tuple(scopes), selector)
 
     def names(self, item: str, parent: str | None) -> bool:
-        return self.items is None or item in self.items or parent in self.items
+        """Whether the item is taken on."""
+        return all(item in scope or parent in scope for scope in self.scopes)
+
+    def repeats(self, event: StageEvent) -> bool:
+        """Whether an item that has this verdict, under the settings and inputs of now, is done again."""
+        if self.selector.by_verdict:
+            return self.selector.fits(event)
+        return self.retry is Retry.ALL or (
+            self.retry is Retry.FAILED and event.verdict == Verdict.FAILED.value
+        )
+
+    def first(self, items: Sequence[T]) -> list[T]:
+        """No more of them than were asked for."""
+        return list(items[: self.selector.limit])
+
+
+class Descent:
+    """Which items a run of several stages takes on at each: what it began with, and what came of that."""
+
+    def __init__(
+        self, ws: Workspace, items: Iterable[str] | None, selector: Selector | None
+    ) -> None:
+        self._ws, self._selector = ws, selector or Selector()
+        self._items = None if items is None else list(items)
+        self._chosen: set[str] = set()
+
+    def at(self, stage: Stage) -> list[str] | None:
+        """The items at a stage, to be asked for when it begins, in the order of the stages."""
+        if self._items is not None or not self._selector.by_verdict:
+            return self._items
+        self._chosen |= self._selector.matching(self._ws, stage)
+        return sorted(self._chosen)
+
+
+def _members(ws: Workspace, name: str, stage: Stage) -> frozenset[str]:
+    """What a snapshot holds: the videos that its clips were cut from, the clips, the runs on it."""
+    snapshot = ws.catalog.load_snapshot(name)
+    if stage is Stage.EVALUATE:
+        runs = ws.catalog.latest(Stage.ADAPT.value)
+        return frozenset(e.item for e in runs if _trained_on(ws, e, name))
+    clips = frozenset(clip for part in snapshot.query["clips"].values() for clip in part)
+    if stage in (Stage.RECONSTRUCT, Stage.ASSEMBLE):
+        return clips
+    curated = (ws.catalog.find(clip, Stage.CURATE.value) for clip in clips)
+    return frozenset(e.parent or e.item for e in curated if e is not None)
+
+
+def _trained_on(ws: Workspace, run: StageEvent, name: str) -> bool:
+    """Whether a training run took a snapshot's shards, or what was left of them without held-out clips."""
+    own = run.details.get("snapshot")
+    return bool(own) and name in (own, ws.catalog.load_snapshot(str(own)).parent)
 
 
 @dataclass(frozen=True)
@@ -47,13 +170,16 @@ class Plan:
 
 
 def wanted(
-    ws: Workspace, item: str, stage: Stage, config: SageConfig, input_hash: str, retry: Retry
+    ws: Workspace,
+    item: str,
+    stage: Stage,
+    config: SageConfig,
+    input_hash: str,
+    selection: Selection,
 ) -> bool:
-    """Whether the catalog holds no verdict on the item under this config and these inputs."""
+    """Whether the catalog holds no verdict on the item under this config and these inputs, or one too few."""
     last = done(ws, item, stage.value, config.stage_hash(stage), input_hash)
-    if last is None or retry is Retry.ALL:
-        return True
-    return retry is Retry.FAILED and last.verdict == Verdict.FAILED.value
+    return last is None or selection.repeats(last)
 
 
 def accepted_videos(ws: Workspace) -> list[str]:
@@ -78,8 +204,9 @@ def reconstructed_clips(ws: Workspace) -> list[str]:
 
 
 def assembled_clips(ws: Workspace) -> list[str]:
-    """Current clips whose frames are in a shard, sorted."""
-    return _current(ws, Stage.ASSEMBLE)
+    """Current clips whose frames are in a shard, without those that reconstruct rejects by now, sorted."""
+    fallen = {e.item for e in ws.catalog.latest(Stage.RECONSTRUCT.value, verdict="rejected")}
+    return [clip for clip in _current(ws, Stage.ASSEMBLE) if clip not in fallen]
 
 
 def plan_curate(ws: Workspace, config: SageConfig, selection: Selection) -> Plan:
@@ -108,11 +235,11 @@ def _plan(
         inputs = inputs_of(ws, item)
         if not selection.names(item, inputs.parent):
             continue
-        if wanted(ws, item, stage, config, inputs.hash, selection.retry):
+        if wanted(ws, item, stage, config, inputs.hash, selection):
             missing.append(inputs)
         else:
             finished += 1
-    return Plan(missing, finished)
+    return Plan(selection.first(missing), finished)
 
 
 def _current(ws: Workspace, stage: Stage) -> list[str]:

@@ -16,7 +16,7 @@ from sage_core import __version__
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.sandbox import metered
-from sage_core.types import Artifact, Judgement, Reason, Stage, Verdict
+from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
 
 logger = logging.getLogger("sage.tasks")
 
@@ -133,6 +133,17 @@ def record(
         own.append(_event(ws, whole, subject.parent, shared))
         children += [_event(ws, child, subject.item, shared) for child in outcome.children]
     return ws.catalog.append([*own, *children])[: len(own)]
+
+
+def judgement_of(event: StageEvent) -> Judgement:
+    """The judgement that an event records."""
+    return Judgement(
+        Verdict(event.verdict),
+        Reason(event.reason) if event.reason else None,
+        event.message,
+        {name: Figure(**figure) for name, figure in event.figures.items()},
+        event.retryable,
+    )
 
 
 def brief(event: StageEvent) -> dict[str, Any]:

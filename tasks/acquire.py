@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import StoreError, Workspace
+from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.acquisition.fetch import Entry, list_url
 from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.obtain import Obtained, check_again, fetch_key, obtain
@@ -63,10 +63,10 @@ def find_items(
     return expand(sources, listed)
 
 
-def known_items(ws: Workspace, verdict: Verdict | None = None) -> list[SourceItem]:
-    """The items that were asked for before, as they were asked for; those with this verdict, or all."""
-    events = ws.catalog.latest(Stage.ACQUIRE.value, verdict=verdict.value if verdict else None)
-    return [SourceItem.from_json(e.details["asked"]) for e in events]
+def known_items(ws: Workspace, chosen: Callable[[StageEvent], bool]) -> list[SourceItem]:
+    """The items that were asked for before, as they were asked for; those whose verdict is ``chosen``."""
+    events = ws.catalog.latest(Stage.ACQUIRE.value)
+    return [SourceItem.from_json(e.details["asked"]) for e in events if chosen(e)]
 
 
 @task(name="acquire", task_run_name="acquire-{source.item}", cache_policy=NO_CACHE)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import StageEvent, Workspace
+from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
@@ -59,35 +59,81 @@ class RunInputs:
     difficulties: dict[str, float | None] | None = None
 
 
-def adapt_inputs(ws: Workspace, config: SageConfig) -> RunInputs:
-    """The current clips that are not held out, frozen as a snapshot.
+def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None) -> RunInputs:
+    """The current clips that are not held out, frozen; or those of an older ``snapshot`` (its id).
 
     Raises:
         CheckpointError: the base weights are not there.
         ConfigError: difficulties are asked for that are not there.
+        CatalogError: there is no such snapshot, or a shard of it is not as it was.
     """
+    chosen = _current_shards(ws) if snapshot is None else _frozen_shards(ws, snapshot)
+    chosen = {clip: event for clip, event in chosen.items() if not _held_out(config, event)}
     parts: dict[str, list[str]] = {}
-    origins: dict[str, tuple[str, str]] = {}
     shards: dict[str, Artifact] = {}
-    for clip in assembled_clips(ws):
-        event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
-        if event is None or config.adapt.holds_out(clip, event.parent or clip, event.source):
-            continue
+    for clip, event in sorted(chosen.items()):
         parts.setdefault(event.artifacts["frames"].path, []).append(clip)
-        origins[clip] = (event.parent or clip, event.source)
         shards |= {
             event.artifacts[name].path: event.artifacts[name] for name in ("frames", "clips")
         }
-    query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
-    snapshot = ws.catalog.snapshot(list(shards.values()), query).id if shards else ""
+    origins = {clip: (event.parent or clip, event.source) for clip, event in chosen.items()}
+    frozen = _freeze(ws, parts, list(shards.values()), snapshot)
     contents = [sha256_of(weights_path(config.adapt.base))]
     known = known_difficulties(_mined(ws, parts, origins), config.adapt, config.run.seed)
     difficulties = None if known is None else dict(known)
     if difficulties is not None:
         contents.append(json.dumps(difficulties))
-    inputs = _hash(snapshot, *contents)
+    inputs = _hash(frozen, *contents)
     item = "r" + _hash(inputs, config.stage_hash(Stage.ADAPT))
-    return RunInputs(item, snapshot, parts, inputs, origins, difficulties)
+    return RunInputs(item, frozen, parts, inputs, origins, difficulties)
+
+
+def _current_shards(ws: Workspace) -> dict[str, StageEvent]:
+    """The event that put each current clip into its shard."""
+    events = ((clip, ws.catalog.find(clip, Stage.ASSEMBLE.value)) for clip in assembled_clips(ws))
+    return {clip: event for clip, event in events if event is not None}
+
+
+def _frozen_shards(ws: Workspace, name: str) -> dict[str, StageEvent]:
+    """The events of a snapshot's clips, with the shards that hold them there; those are read through."""
+    snapshot = ws.catalog.load_snapshot(name)
+    by_path = {shard.path: shard for shard in snapshot.shards}
+    for shard in snapshot.shards:
+        if not ws.store.verify(shard, deep=True):
+            raise StoreError(
+                f"{shard.path} of snapshot {name} is not there as it was frozen: it cannot be trained on "
+                "again"
+            )
+    found = {}
+    for path, clips in snapshot.query["clips"].items():
+        files = {"frames": by_path[path], "clips": by_path[_clips_file(path)]}
+        for clip in clips:
+            event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
+            if event is None:
+                raise StoreError(f"the catalog knows no clip {clip}, which is in snapshot {name}")
+            found[clip] = replace(event, artifacts=files)
+    return found
+
+
+def _clips_file(frames: str) -> str:
+    folder, _, name = frames.rpartition("/")
+    return f"{folder}/clips-{name.removeprefix('frames-')}"
+
+
+def _held_out(config: SageConfig, event: StageEvent) -> bool:
+    return config.adapt.holds_out(event.item, event.parent or event.item, event.source)
+
+
+def _freeze(
+    ws: Workspace, parts: dict[str, list[str]], shards: list[Artifact], older: str | None
+) -> str:
+    """The id of the list of shards: the older snapshot's, if these are all of its clips."""
+    if not shards:
+        return ""
+    query: dict[str, object] = {"stage": Stage.ASSEMBLE.value, "clips": parts}
+    if older is not None and ws.catalog.load_snapshot(older).query == query:
+        return older
+    return ws.catalog.snapshot(shards, query, older).id
 
 
 def _mined(

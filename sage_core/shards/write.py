@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -114,19 +114,35 @@ class ShardWriter:
         _sync(self.frames_path.parent)
 
 
-def join_shards(parts: Sequence[tuple[Path, str]], folder: Path, shard: str) -> None:
+def join_shards(
+    parts: Sequence[tuple[Path, str]],
+    folder: Path,
+    shard: str,
+    *,
+    clips: Collection[str] | None = None,
+) -> None:
     """One shard out of others, given as (folder, shard name): their row groups, one after the other.
 
-    Holds one row group in memory at a time.
+    With ``clips``, only the rows of these. Holds one row group in memory at a time.
     """
     with ShardWriter(folder, shard, masks=any(_has_masks(*part) for part in parts)) as writer:
         for part, name in parts:
-            with pq.ParquetFile(part / frames_name(name)) as frames:
-                for group in range(frames.num_row_groups):
-                    writer.add_frames(frames.read_row_group(group))
-            with pq.ParquetFile(part / clips_name(name)) as clips:
-                for group in range(clips.num_row_groups):
-                    writer.add_clip(clips.read_row_group(group))
+            for rows in _row_groups(part / frames_name(name), clips):
+                writer.add_frames(rows)
+            for row in _row_groups(part / clips_name(name), clips):
+                writer.add_clip(row)
+
+
+def _row_groups(path: Path, clips: Collection[str] | None) -> Iterator[pa.Table]:
+    """The row groups of a file, each of which is of one clip."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            if clips is None or _clip_of(file, group) in clips:
+                yield file.read_row_group(group)
+
+
+def _clip_of(file: pq.ParquetFile, group: int) -> str:
+    return str(file.read_row_group(group, columns=["clip"])["clip"][0].as_py())
 
 
 def _has_masks(folder: Path, shard: str) -> bool:

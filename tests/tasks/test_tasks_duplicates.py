@@ -51,7 +51,7 @@ def mined(ws, video, pictures, width=640, size=1000, start_s=0.0):
         work=lambda: Outcome(Judgement.accept(), {"video": source}), **common,
     )  # fmt: skip
     child = ChildOutcome(clip.item, Judgement.accept(), {}, {"clip": clip.to_json()})
-    inputs = plan_curate(ws, ALL, Selection.of("all", [video])).missing
+    inputs = plan_curate(ws, ALL, Selection.of(ws, Stage.CURATE, "all", [video])).missing
     judge(
         ws, stage=Stage.CURATE, input_hash=inputs[0].hash,
         work=lambda: Outcome(Judgement.accept(), {"fingerprint": printed}, {}, [child]), **common,

@@ -12,8 +12,10 @@ import box_room
 
 from data_catalog import StageEvent, Workspace
 from sage_core.config import load_config
+from sage_core.errors import SageError
 from sage_core.sfm import load_clip_model
-from tasks.reconstruct import reconstruct_clip
+from tasks._plan import reconstructed_clips
+from tasks.reconstruct import reconstruct_clip, redecide_clip
 
 FRAMES = 19
 CONFIG = load_config()
@@ -107,6 +109,7 @@ import os, signal
 from data_catalog import Workspace
 import tasks.reconstruct as stage
 from sage_core.config import load_config
+from sage_core.errors import SageError
 stage._artifacts = lambda model: os.kill(os.getpid(), signal.SIGKILL)
 stage.reconstruct_clip.fn({str(ws.root)!r}, {_clip(WALK).item!r}, load_config(), "run-0")
 """
@@ -117,3 +120,43 @@ stage.reconstruct_clip.fn({str(ws.root)!r}, {_clip(WALK).item!r}, load_config(),
     assert event.verdict == "accepted"
     assert "cpu_s" not in event.details
     assert ws.store.verify(event.artifacts["model"], deep=True)
+
+
+def _redecide(ws, video, config):
+    redecide_clip.fn(str(ws.root), _clip(video).item, config, "run-2")
+    return ws.catalog.find(_clip(video).item, "reconstruct")
+
+
+def test_new_thresholds_are_applied_to_stored_figures_and_can_be_taken_back(ws):
+    _, before = _reconstruct(ws, WALK)
+    shutil.rmtree(ws.root / "videos")  # neither decoded nor mapped
+    strict = load_config(overrides=["reconstruct.gate.min_points_median=100000"])
+    fallen = _redecide(ws, WALK, strict)
+    assert (fallen.verdict, fallen.reason) == ("rejected", "quality_gate")
+    assert fallen.figures["points_median"]["threshold"] == 100000
+    assert fallen.attempt == before.attempt + 1
+    assert fallen.config_hash == strict.stage_hash("reconstruct")
+    assert ws.store.verify(fallen.artifacts["model"], deep=True)
+    assert reconstructed_clips(ws) == []
+    back = _redecide(ws, WALK, CONFIG)
+    assert (back.verdict, back.figures, back.artifacts) == (
+        "accepted",
+        before.figures,
+        before.artifacts,
+    )
+
+
+def test_redeciding_says_what_thresholds_alone_cannot(ws):
+    _reconstruct(ws, WALK)
+    _, turned = _reconstruct(ws, TURN)
+    looser = load_config(overrides=["reconstruct.gate.max_planar_share=1"])
+    with pytest.raises(SageError, match=r"before it was mapped.*sage reconstruct --item v0000000"):
+        _redecide(ws, TURN, looser)
+    for other in ("reconstruct.gate.min_points_frame=31", "reconstruct.recipe=paper", "run.seed=1"):
+        with pytest.raises(SageError, match="settings that differ in more than thresholds"):
+            _redecide(ws, WALK, load_config(overrides=[other]))
+    assert ws.catalog.find(turned.item, "reconstruct") == turned
+    stricter = load_config(overrides=["reconstruct.gate.max_planar_share=0.5"])
+    again = _redecide(ws, TURN, stricter)
+    assert again.figures["planar_share"]["threshold"] == 0.5
+    assert again.reason == turned.reason

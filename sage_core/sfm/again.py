@@ -1,0 +1,71 @@
+"""The gate once more, on figures that a reconstruction left: new thresholds without decoding or mapping."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from sage_core.config.reconstruct import GateConfig, ReconstructConfig
+from sage_core.errors import SageError
+from sage_core.sfm.gate import (
+    ModelFigures,
+    PairFigures,
+    judge_model,
+    judge_pairs,
+    judge_unfinished,
+)
+from sage_core.types import Figure, Judgement, Reason, Verdict
+
+
+def mapped_as(config: ReconstructConfig, seed: int) -> str:
+    """Sixteen hex digits over what decides the figures: all settings but the gate's thresholds, and the seed.
+
+    ``min_points_frame`` is no mere threshold: frames below it are taken out of the model.
+    """
+    gate = GateConfig(min_points_frame=config.gate.min_points_frame)
+    settings = config.model_copy(update={"gate": gate})
+    return hashlib.sha256(f"{settings.result_hash()}:{seed}".encode()).hexdigest()[:16]
+
+
+def judge_again(before: Judgement, config: ReconstructConfig) -> Judgement:
+    """The verdict that the gate gives under these thresholds on the figures of an earlier verdict.
+
+    Raises:
+        SageError: the clip was rejected before there was a model to measure, and would not be now; or its
+            attempt failed, so that there is nothing to judge by.
+    """
+    judgement = _judged(before, config.gate)
+    if judgement.verdict is Verdict.ACCEPTED and before.reason is Reason.DYNAMIC_SCENE:
+        return before  # what covers its pictures is no matter of the gate
+    kept = {name: f for name, f in before.figures.items() if name not in judgement.figures}
+    return replace(judgement, figures={**judgement.figures, **kept})
+
+
+def _judged(before: Judgement, gate: GateConfig) -> Judgement:
+    if before.verdict is Verdict.FAILED or "verified_pairs" not in before.figures:
+        raise _unmeasured("its last attempt left no figures")
+    pairs = PairFigures(**_values(before.figures, PairFigures))
+    judgement = judge_pairs(pairs, gate)
+    if judgement.verdict is not Verdict.ACCEPTED:
+        return judgement
+    if "registered_share" in before.figures:
+        model = ModelFigures(**_values(before.figures, ModelFigures))
+        return judge_model(pairs, model, gate)
+    if before.reason is Reason.SFM_NOT_CONVERGED:
+        return judge_model(pairs, None, gate)
+    unfinished = judge_unfinished(pairs, gate)
+    if before.reason is not Reason.QUALITY_GATE or unfinished is None:
+        raise _unmeasured("its pairs rejected it before it was mapped, which these settings do not")
+    return unfinished
+
+
+def _values(figures: Mapping[str, Figure], kind: type) -> dict[str, Any]:
+    """The values by the names of a dataclass; JSON's words for what is not finite as numbers."""
+    found = {f.name: figures[f.name].value for f in fields(kind) if f.name in figures}
+    return {name: float(v) if isinstance(v, str) else v for name, v in found.items()}
+
+
+def _unmeasured(why: str) -> SageError:
+    return SageError(why, reason=Reason.MISSING_INPUT)
