@@ -19,6 +19,7 @@ from flows._stage import (
     ui_progress,
 )
 from sage_core.acquisition.hosts import HostGate
+from sage_core.acquisition.room import Room
 from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
 from sage_core.types import Stage
@@ -50,7 +51,8 @@ def acquire(
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ACQUIRE.value, lease_owner()):
-        gate = HostGate(config.acquire.block_after)
+        room = Room(ws.root, config.run.min_free_gb, config.run.disk_quota_gb)
+        gate = HostGate(config.acquire.block_after, room)
         selection = Selection.of(ws, Stage.ACQUIRE, meant_by_retry(retry), items, select)
         named = find_items(workspace, sources or [], config, gate)
         chosen = [i for i in _with_known(ws, named, selection) if selection.names(i.item, None)]

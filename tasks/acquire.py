@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 from prefect import task
@@ -20,7 +21,8 @@ from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.acquisition.fetch import Entry, list_url
 from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.obtain import Obtained, check_again, fetch_key, obtain
-from sage_core.acquisition.sources import SourceItem, expand
+from sage_core.acquisition.room import used_bytes
+from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
@@ -106,13 +108,22 @@ def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate
     reused = _published(ws, source, key, config)
     if reused is not None:
         return reused
+    if gate.room is not None and source.kind in (SourceKind.FILE, SourceKind.IMAGES):
+        gate.room.check(_size(source.path), source.source)
     cache = ws.store.path(_SITE_CACHE)
     seed = config.run.seed + zlib.crc32(source.item.encode())
     with ws.store.scratch() as area:
         got = obtain(source, area, config.acquire, gate, seed=seed, cache=cache)
         if got.content is None:
             return Outcome(got.judgement, details=_details(source, got.info))
+        if gate.room is not None:
+            gate.room.take(_size(got.content), source.source)
         return _publish(ws, source, got, key)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a local file or image folder; 0 where there is nothing, which fetching it will say."""
+    return used_bytes(path) if path.is_dir() else path.stat().st_size if path.is_file() else 0
 
 
 def _publish(ws: Workspace, source: SourceItem, got: Obtained, key: str) -> Outcome:

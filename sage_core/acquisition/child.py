@@ -15,6 +15,7 @@ from typing import Any
 from sage_core.acquisition.failures import Failure, describe
 from sage_core.acquisition.guard import Watch, set_guard
 from sage_core.acquisition.hosts import HostGuard
+from sage_core.acquisition.room import Left
 from sage_core.acquisition.sources import spelled
 from sage_core.types import Reason
 
@@ -194,6 +195,10 @@ class _Fetch(_Job):
                 f"{size / 2**20:.0f} MiB or more, over acquire.max_file_mb = {limit}",
                 Reason.TOO_LARGE,
             )
+        room = self.settings.get("room")
+        if size and room and size > room["bytes"]:
+            left = Left.from_json(room)
+            raise self.watch.stop(str(left.refuse(size, self.url)), left.reason, retryable=True)
 
     def _watch_for_stalls(self) -> None:
         """A server that trickles bytes never lets a socket time out, so count what arrives."""

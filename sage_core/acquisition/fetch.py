@@ -97,6 +97,9 @@ def _attempts(
 
     def attempt() -> dict[str, Any]:
         gate.check(url)
+        if gate.room is not None:
+            gate.room.check_open(url)
+            settings["room"] = gate.room.left().to_json()
         guard.check(url)
         return _ask(f"{_CHILD}:{function}", arguments, limits, gate)
 
@@ -131,7 +134,10 @@ def _ask(
         gate.refused(url, failure.message, wall=failure.wall)
     elif failure.reason != Reason.TRANSIENT:
         gate.served(url)
-    raise SourceError(failure.message, reason=Reason(failure.reason), retryable=failure.retryable)
+    found = SourceError(failure.message, reason=Reason(failure.reason), retryable=failure.retryable)
+    if gate.room is not None and failure.reason in (Reason.DISK_FULL, Reason.QUOTA):
+        gate.room.close(found)
+    raise found
 
 
 def _pauses(config: AcquireConfig, seed: str) -> Iterator[float]:

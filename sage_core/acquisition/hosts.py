@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from sage_core.acquisition.room import Room
 from sage_core.errors import SourceError
 from sage_core.types import Reason
 
@@ -112,10 +113,12 @@ class HostGate:
     """Which hosts refuse us in this run; shared by all its downloads, safe for threads.
 
     A bot wall closes a host at once, HTTP 429 after ``block_after`` in a row; closed, a host gets no
-    further request until the run ends, since asking on only makes the wall higher.
+    further request until the run ends, since asking on only makes the wall higher. ``room`` is what the
+    downloads may fill; None for no limit.
     """
 
-    def __init__(self, block_after: int = 3) -> None:
+    def __init__(self, block_after: int = 3, room: Room | None = None) -> None:
+        self.room = room
         self._block_after = block_after
         self._refusals: dict[str, int] = {}
         self._closed: dict[str, str] = {}

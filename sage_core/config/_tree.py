@@ -30,6 +30,18 @@ class RunConfig(Section):
         le=1,
         affects_result=False,
     )
+    min_free_gb: float = setting(
+        1.0,
+        "What must stay free on the workspace's disk, in GiB: downloads end before.",
+        ge=0,
+        affects_result=False,
+    )
+    disk_quota_gb: float | None = setting(
+        None,
+        "What the workspace may take in all, in GiB: downloads end before. None for no limit.",
+        gt=0,
+        affects_result=False,
+    )
 
 
 class SageConfig(Section):

@@ -418,14 +418,15 @@ def test_a_full_disk_is_a_verdict_on_every_item_and_passes(small_disk, tmp_path,
         film(films / f"{number}.mp4", seconds=25 + number)
     assert sum(file.stat().st_size for file in films.iterdir()) > 4 << 20
     (films / "text.mp4").write_text("only words")
-    status, output = mined(None, workspace, "--stages", "acquire", films)
+    whole = ("-s", "run.min_free_gb=0")
+    status, output = mined(None, workspace, "--stages", "acquire", *whole, films)
     assert status == 1, output
     assert "is full: free some space" in output
     found = [str(event.reason) for event in by_source(workspace).values()]
     assert len(found) == 4
     assert {"disk_full", "not_video"} <= set(found) <= {"disk_full", "not_video", "None"}
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    retry = ("--stages", "acquire", "--retry", "failed")
+    retry = ("--stages", "acquire", "--retry", "failed", *whole)
     status, output = mined(prefect_server, workspace, *retry)
     assert status == 0, output
     found = sorted(str(event.reason) for event in by_source(workspace).values())
