@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data_catalog import CatalogError, Workspace
-from flows import _models, _show, _study
+from flows import _models, _replay, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -315,6 +315,35 @@ def report(
     from flows.report import write_report
 
     _teach(lambda: print(write_report(_existing(workspace), out)))
+
+
+@app.command("replay")
+def replay_items(
+    workspace: WorkspaceOption,
+    stage: Annotated[Stage, typer.Argument(help="The stage to run once more.")],
+    item: Annotated[list[str] | None, typer.Argument(help="Ids of items.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="So many items, drawn by run.seed.")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Where to work; the system's temporary folder.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Run a stage on an item's saved inputs and compare with what was stored; the workspace stays as it is.
+
+    Ends with 0 if verdict, figures and files are the same, 1 if something differs.
+    """
+    root, settings = _existing(workspace), _config(config, set_)
+    raise _replay.ending(
+        _teach(
+            lambda: _replay.replayed(
+                root, stage, item or [], settings, sample=sample, scratch=scratch, as_json=json_
+            )
+        )
+    )
 
 
 @app.command()

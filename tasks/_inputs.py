@@ -67,6 +67,28 @@ def assemble_inputs(ws: Workspace, clip: str) -> Inputs:
     return Inputs(clip, before.source, before.parent, artifacts, before.details)
 
 
+DROPPED = "dropped"
+"""Key in an event's details: names of the artifacts that retention removed since, each with the date."""
+
+
+def gone(ws: Workspace, inputs: Inputs) -> str | None:
+    """What an item takes in and is not there, and how to get it again, in words; None if all is."""
+    for name, artifact in inputs.artifacts.items():
+        if ws.store.verify(artifact):
+            continue
+        stage = _MADE_BY.get(name, Stage.ACQUIRE)
+        maker = inputs.item if stage is Stage.RECONSTRUCT else inputs.parent or inputs.item
+        event = ws.catalog.find(maker, stage.value)
+        when = event.details.get(DROPPED, {}).get(name) if event else None
+        how = f"was dropped by retention ({when})" if when else "is missing or not as recorded"
+        again = f"`sage {stage.value} --retry all --item {maker}` brings it back"
+        return f"its {name} ({artifact.path}) {how}: {again}"
+    return None
+
+
+_MADE_BY = {"video": Stage.ACQUIRE, "model": Stage.RECONSTRUCT}
+
+
 def _accepted(ws: Workspace, item: str, stage: Stage) -> StageEvent:
     event = ws.catalog.find(item, stage.value)
     if event is None or event.verdict != Verdict.ACCEPTED.value:

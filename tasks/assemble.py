@@ -46,13 +46,14 @@ def assemble_shard(
 def _attempt_clip(ws: Workspace, inputs: Inputs, part: Path, config: SageConfig) -> Attempt:
     def work() -> Outcome:
         part.mkdir()
-        clip = _clip_inputs(ws, inputs, config)
+        clip = clip_inputs(ws, inputs, config)
         return Outcome(assemble_clip(clip, part, config.assemble, config.run.seed))
 
     return attempt(inputs.item, _STAGE, work)
 
 
-def _clip_inputs(ws: Workspace, inputs: Inputs, config: SageConfig) -> ClipInputs:
+def clip_inputs(ws: Workspace, inputs: Inputs, config: SageConfig) -> ClipInputs:
+    """What a clip's rows are made from."""
     clip = Clip.from_json(inputs.details["clip"])
     video = _event(ws, clip.video, Stage.ACQUIRE)
     return ClipInputs(

@@ -28,7 +28,7 @@ from sage_core.types import Artifact, Reason, Stage
 from tasks._inputs import Inputs, curate_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge
 
-_NAMES = {
+ARTIFACTS = {
     CURATION_FILE: "curation",
     CONTACT_FILE: "contact",
     THUMBNAILS_FILE: "thumbnails",
@@ -84,20 +84,24 @@ def _judged(
 
 
 def _curate(ws: Workspace, item: str, video: Artifact, config: CurateConfig) -> Outcome:
-    source = ws.store.path(video.path)
-    limits = sandbox.Limits(wall_s=config.time_limit_s, memory_mb=config.memory_limit_mb)
     with ws.store.scratch() as area:
         out = area / "curation"
         out.mkdir()
-        arguments = {
-            "path": str(source),
-            "kind": "images" if source.is_dir() else "video",
-            "config": config.model_dump(mode="json"),
-            "out_dir": str(out),
-            "item": item,
-        }
-        result = sandbox.call("sage_core.mining:curate_file", arguments, limits)
-        return _published(ws, item, out, result)
+        return _published(ws, item, out, measured(ws.store.path(video.path), item, config, out))
+
+
+def measured(source: Path, item: str, config: CurateConfig, out: Path) -> dict[str, Any]:
+    """Measure and judge a file or folder of images in a sandboxed child, which fills the folder ``out``."""
+    limits = sandbox.Limits(wall_s=config.time_limit_s, memory_mb=config.memory_limit_mb)
+    arguments = {
+        "path": str(source),
+        "kind": "images" if source.is_dir() else "video",
+        "config": config.model_dump(mode="json"),
+        "out_dir": str(out),
+        "item": item,
+    }
+    result: dict[str, Any] = sandbox.call("sage_core.mining:curate_file", arguments, limits)
+    return result
 
 
 def _redecide(ws: Workspace, item: str, stored: Path, config: CurateConfig) -> Outcome:
@@ -132,7 +136,7 @@ def _published(ws: Workspace, item: str, out: Path, result: dict[str, Any]) -> O
     folder = f"clips/{item}"
     ws.store.publish(out, folder)
     artifacts = {
-        _NAMES[file]: ws.store.publish(ws.store.path(f"{folder}/{file}"), f"{folder}/{file}")
+        ARTIFACTS[file]: ws.store.publish(ws.store.path(f"{folder}/{file}"), f"{folder}/{file}")
         for file in result["files"]
     }
     curation = read_curation(result)

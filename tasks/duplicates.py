@@ -105,15 +105,9 @@ def _judged(
 ) -> StageEvent:
     """The clip's event as it ought to be; its own figures stay."""
     event = candidate.event
-    figures = {name: value for name, value in event.figures.items() if name not in _FIGURES}
     if duplicate is None:
-        return replace(
-            event,
-            verdict=Verdict.ACCEPTED.value,
-            reason=None,
-            message="" if event.reason else event.message,
-            figures=figures,
-        )
+        return as_curated(event)
+    figures = as_curated(event).figures
     link = duplicate.links[0]
     original = candidates[link.second].event.item
     more = f", and {len(duplicate.links) - 1} more" if len(duplicate.links) > 1 else ""
@@ -125,6 +119,16 @@ def _judged(
         message=f"{original}{more} shows {duplicate.share:.0%} of it too{how}",
         figures={**figures, **_figures(original, duplicate.share, link, config)},
     )
+
+
+def as_curated(event: StageEvent) -> StageEvent:
+    """A clip's verdict as its own pictures gave it, before copies were looked for."""
+    figures = {name: value for name, value in event.figures.items() if name not in _FIGURES}
+    if event.verdict == Verdict.ACCEPTED.value:
+        return replace(event, figures=figures)
+    if event.reason != Reason.DUPLICATE.value:
+        return event
+    return replace(event, verdict=Verdict.ACCEPTED.value, reason=None, message="", figures=figures)
 
 
 def _figures(

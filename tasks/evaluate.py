@@ -70,21 +70,29 @@ def evaluate_run(workspace: str, run_item: str, config: SageConfig, run: str) ->
 
 def _work(ws: Workspace, inputs: Inputs, config: SageConfig) -> Outcome:
     folder = f"evaluations/{inputs.item}"
+    with ws.store.scratch() as area:
+        out = area / "evaluation"
+        report = compared(ws, inputs, config, out, ws.store.path("evaluations/tuples"))
+        artifacts = {"metrics": ws.store.publish(out, folder)}
+    details = {"folder": folder, "pictures": report["pictures"], "sets": _sets(report)}
+    return Outcome(Judgement.accept(figures_of(report)), artifacts, details)
+
+
+def compared(
+    ws: Workspace, inputs: Inputs, config: SageConfig, out: Path, lists: Path
+) -> dict[str, Any]:
+    """Base and adapted model side by side, in a child that fills ``out``; ``lists`` keeps the frame lists."""
     limits = Limits(
         wall_s=60 * config.evaluate.wall_minutes,
         memory_mb=config.evaluate.memory_mb,
         threads=config.evaluate.threads,
     )
-    with ws.store.scratch() as area:
-        out = area / "evaluation"
-        arguments = {"job": _job(ws, inputs, config, out)}
-        report = call("sage_core.evaluation.compare:compare_json", arguments, limits)
-        artifacts = {"metrics": ws.store.publish(out, folder)}
-    details = {"folder": folder, "pictures": report["pictures"], "sets": _sets(report)}
-    return Outcome(Judgement.accept(_figures(report)), artifacts, details)
+    job = {**_job(ws, inputs, config), "out": str(out), "lists": str(lists)}
+    report: dict[str, Any] = call("sage_core.evaluation.compare:compare_json", {"job": job}, limits)
+    return report
 
 
-def _job(ws: Workspace, inputs: Inputs, config: SageConfig, out: Path) -> dict[str, Any]:
+def _job(ws: Workspace, inputs: Inputs, config: SageConfig) -> dict[str, Any]:
     checkpoint: Artifact = inputs.artifacts["checkpoint"]
     return {
         "models": {
@@ -99,8 +107,6 @@ def _job(ws: Workspace, inputs: Inputs, config: SageConfig, out: Path) -> dict[s
             for path, clips in sorted(inputs.details["held_out"].items())
         ],
         "seed": config.run.seed,
-        "out": str(out),
-        "lists": str(ws.store.path("evaluations/tuples")),
     }
 
 
@@ -110,7 +116,8 @@ def _sets(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [{key: value for key, value in part.items() if key != "rows"} for part in parts]
 
 
-def _figures(report: dict[str, Any]) -> dict[str, Figure]:
+def figures_of(report: dict[str, Any]) -> dict[str, Figure]:
+    """Each set's means of the metrics that people look at, by model."""
     return {
         f"{part['name']} {metric} {model}": Figure(round(mean[metric], 5))
         for part in _sets(report)

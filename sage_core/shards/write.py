@@ -133,6 +133,12 @@ def join_shards(
                 writer.add_clip(row)
 
 
+def rows_of(path: Path, clip: str) -> pa.Table:
+    """All rows of one clip in a shard's frames or clips file; empty where it holds none."""
+    groups = list(_row_groups(path, (clip,)))
+    return pa.concat_tables(groups) if groups else pq.read_schema(path).empty_table()
+
+
 def _row_groups(path: Path, clips: Collection[str] | None) -> Iterator[pa.Table]:
     """The row groups of a file, each of which is of one clip."""
     with pq.ParquetFile(path) as file:

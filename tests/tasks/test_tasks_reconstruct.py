@@ -14,8 +14,10 @@ from data_catalog import StageEvent, Workspace
 from sage_core.config import load_config
 from sage_core.errors import SageError
 from sage_core.sfm import load_clip_model
+from sage_core.types import Stage
 from tasks._plan import reconstructed_clips
 from tasks.reconstruct import reconstruct_clip, redecide_clip
+from tasks.replay import replay
 
 FRAMES = 19
 CONFIG = load_config()
@@ -62,6 +64,11 @@ def _reconstruct(ws, video, config=CONFIG):
     return answer, ws.catalog.find(_clip(video).item, "reconstruct")
 
 
+def _redecide(ws, video, config):
+    redecide_clip.fn(str(ws.root), _clip(video).item, config, "run-2")
+    return ws.catalog.find(_clip(video).item, "reconstruct")
+
+
 def test_model_is_published_and_recorded_and_found_again(ws):
     answer, event = _reconstruct(ws, WALK)
     assert answer["verdict"] == event.verdict == "accepted"
@@ -92,6 +99,14 @@ def test_rejection_leaves_a_reason_and_no_files(ws):
     assert event.figures["planar_share"]["value"] > event.figures["planar_share"]["threshold"]
     assert not ws.store.exists(f"sfm/{event.item}")
     assert list(ws.store.path("scratch").iterdir()) == []
+    # Other thresholds: what was rejected unmapped cannot be accepted, but can be rejected by them.
+    looser = load_config(overrides=["reconstruct.gate.max_planar_share=1"])
+    with pytest.raises(SageError, match=r"before it was mapped.*sage reconstruct --item v0000000"):
+        _redecide(ws, TURN, looser)
+    assert ws.catalog.find(event.item, "reconstruct") == event
+    again = _redecide(ws, TURN, load_config(overrides=["reconstruct.gate.max_planar_share=0.5"]))
+    assert again.figures["planar_share"]["threshold"] == 0.5
+    assert again.reason == event.reason
 
 
 def test_memory_limit_is_a_failed_verdict(ws):
@@ -122,14 +137,12 @@ stage.reconstruct_clip.fn({str(ws.root)!r}, {_clip(WALK).item!r}, load_config(),
     assert ws.store.verify(event.artifacts["model"], deep=True)
 
 
-def _redecide(ws, video, config):
-    redecide_clip.fn(str(ws.root), _clip(video).item, config, "run-2")
-    return ws.catalog.find(_clip(video).item, "reconstruct")
-
-
-def test_new_thresholds_are_applied_to_stored_figures_and_can_be_taken_back(ws):
+def test_replayed_it_is_the_same_and_new_thresholds_need_no_video(ws, tmp_path):
     _, before = _reconstruct(ws, WALK)
-    shutil.rmtree(ws.root / "videos")  # neither decoded nor mapped
+    found = replay(ws, Stage.RECONSTRUCT, before.item, CONFIG, tmp_path)
+    assert found.same, [row for row in found.rows if row.difference]
+    assert "sparse/0/points3D.bin, bytes" in [row.name for row in found.rows]
+    shutil.rmtree(ws.root / "videos")
     strict = load_config(overrides=["reconstruct.gate.min_points_median=100000"])
     fallen = _redecide(ws, WALK, strict)
     assert (fallen.verdict, fallen.reason) == ("rejected", "quality_gate")
@@ -144,19 +157,7 @@ def test_new_thresholds_are_applied_to_stored_figures_and_can_be_taken_back(ws):
         before.figures,
         before.artifacts,
     )
-
-
-def test_redeciding_says_what_thresholds_alone_cannot(ws):
-    _reconstruct(ws, WALK)
-    _, turned = _reconstruct(ws, TURN)
-    looser = load_config(overrides=["reconstruct.gate.max_planar_share=1"])
-    with pytest.raises(SageError, match=r"before it was mapped.*sage reconstruct --item v0000000"):
-        _redecide(ws, TURN, looser)
     for other in ("reconstruct.gate.min_points_frame=31", "reconstruct.recipe=paper", "run.seed=1"):
         with pytest.raises(SageError, match="settings that differ in more than thresholds"):
             _redecide(ws, WALK, load_config(overrides=[other]))
-    assert ws.catalog.find(turned.item, "reconstruct") == turned
-    stricter = load_config(overrides=["reconstruct.gate.max_planar_share=0.5"])
-    again = _redecide(ws, TURN, stricter)
-    assert again.figures["planar_share"]["threshold"] == 0.5
-    assert again.reason == turned.reason
+    assert ws.catalog.find(before.item, "reconstruct") == back
