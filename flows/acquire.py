@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import LeaseLost, Workspace
+from data_catalog import DROPPED, LeaseLost, Workspace
 from flows._progress import StageProgress, in_words
 from flows._stage import (
     StageSummary,
@@ -96,4 +96,8 @@ def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) ->
 
 
 def _is_wanted(ws: Workspace, source: SourceItem, config: SageConfig, selection: Selection) -> bool:
+    """Whether to fetch it; not what was dropped since, unless it is asked for again."""
+    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    if last is not None and last.details.get(DROPPED):
+        return selection.repeats(last)
     return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)
