@@ -7,9 +7,10 @@ from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
 from data_catalog._workspace import Workspace
-from data_catalog.views import canonical, done, funnel, input_hash_of, items
+from data_catalog.views import DROPPED, canonical, done, funnel, input_hash_of, items
 
 __all__ = [
+    "DROPPED",
     "Catalog",
     "CatalogError",
     "Lease",

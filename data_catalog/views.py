@@ -20,6 +20,9 @@ _KIND_OF_WHOLE = {Stage.ADAPT.value: "run", Stage.EVALUATE.value: "run"}
 _CIRCUMSTANCES = ("attempt", "sequence", "seconds", "cpu_seconds", "host", "time", "run")
 _CIRCUMSTANTIAL_DETAILS = ("peak_mb", "cpu_s")
 
+DROPPED = "dropped"
+"""Key in an event's details: names of the artifacts that retention removed since, each with the date."""
+
 
 def items(
     ws: Workspace, stage: str | None = None, verdict: str | None = None
@@ -53,13 +56,14 @@ def done(
     """The latest verdict on an item, if it was reached under this config and from these inputs.
 
     It may be any verdict: whether a failure is tried again is the caller's choice. One whose artifacts
-    are gone, or have another size than recorded, does not count.
+    are gone, or have another size than recorded, does not count, unless they were dropped on purpose.
     """
     event = ws.catalog.find(item, stage)
     if event is None or (event.config_hash, event.input_hash) != (config_hash, input_hash):
         return None
-    whole = all(ws.store.verify(artifact) for artifact in event.artifacts.values())
-    return event if whole else None
+    dropped = event.details.get(DROPPED, {})
+    kept = [artifact for name, artifact in event.artifacts.items() if name not in dropped]
+    return event if all(ws.store.verify(artifact) for artifact in kept) else None
 
 
 def input_hash_of(artifacts: Iterable[Artifact]) -> str:

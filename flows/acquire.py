@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import LeaseLost, Workspace
+from data_catalog import DROPPED, LeaseLost, Workspace
 from flows._progress import StageProgress, in_words
 from flows._stage import (
     StageSummary,
@@ -125,8 +125,12 @@ def _is_wanted(
     selection: Selection,
     stones: Tombstones,
 ) -> bool:
+    """Whether to fetch or rule on it; not what was dropped since, unless it is asked for again."""
     if is_ruled_otherwise(ws, source, config, stones):
         return True
-    return source.item not in stones and wanted(
-        ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection
-    )
+    if source.item in stones:
+        return False
+    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    if last is not None and last.details.get(DROPPED):
+        return selection.repeats(last)
+    return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)

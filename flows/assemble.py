@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import LeaseHeld, Workspace
+from flows._kept import tell_kept
 from flows._progress import say
 from flows._stage import (
     Job,
@@ -55,6 +56,7 @@ def assemble(
         plan = plan_assemble(
             ws, config, Selection.of(ws, Stage.ASSEMBLE, meant_by_retry(retry), items, select)
         )
+        tell_kept(Stage.ASSEMBLE, plan)
         run = flow_run_id()
         clips = [i.item for i in plan.missing]
         jobs = [

@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from data_catalog import CatalogError, Workspace
-from flows import _export, _forget, _models, _replay, _show, _study
+from flows import _export, _forget, _housekeeping, _models, _replay, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
-from flows._progress import in_words
+from flows._options import ConfigOption, JsonOption, SetOption, WorkspaceOption
+from flows._options import existing as _existing
+from flows._options import opened as _opened
+from flows._options import settings_of as _config
 from sage_core import __version__
-from sage_core.acquisition.sources import spelled
-from sage_core.config import SageConfig, load_config
-from sage_core.errors import ConfigError
+from sage_core.config import SageConfig
 from sage_core.types import Reason, Stage, Verdict
 from tasks._plan import Retry, Selector
 
@@ -48,21 +48,8 @@ app.add_typer(_models.app, name="models")
 app.command()(_study.study)
 app.command()(_forget.forget)
 app.command()(_export.export)
+app.add_typer(_housekeeping.app)
 
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option(
-        "--workspace", "-w", envvar="SAGE_WORKSPACE", help="The folder that holds everything."
-    ),
-]
-ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", "-c", help="A YAML file, or a preset: demo, mvdust3r, vggt."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", help="One setting, e.g. curate.min_duration_s=5. Repeatable."),
-]
 RetryOption = Annotated[
     Retry,
     typer.Option(
@@ -98,7 +85,6 @@ RedecideOption = Annotated[
         help="Curate and reconstruct judge what they stored under these settings; decode nothing.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SourcesArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -496,35 +482,6 @@ def _stages(text: str | None) -> list[Stage]:
     if not chosen:
         _usage(f"--stages {text!r} names none: stages are {', '.join(Stage)}")
     return [stage for stage in Stage if stage in chosen]
-
-
-def _config(file: str | None, overrides: list[str] | None) -> SageConfig:
-    try:
-        return load_config(file, overrides or ())
-    except ConfigError as error:
-        _usage(str(error))
-
-
-def _existing(workspace: Path) -> Path:
-    if not (workspace / "catalog").exists():
-        _usage(
-            f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
-        )
-    return _opened(workspace)
-
-
-def _opened(workspace: Path) -> Path:
-    """The workspace's absolute path, made if need be; what can be none is wrong usage."""
-    root = workspace.resolve()
-    if spelled(str(root)) != str(root):
-        _usage(f"{spelled(str(root))} cannot be a workspace: its name is not UTF-8")
-    try:
-        Workspace.open(root)
-    except CatalogError as error:
-        _usage(str(error))
-    except OSError as error:
-        _usage(f"{workspace} cannot be a workspace: {in_words(error)}")
-    return root
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
 from flows._duplicates import settled
+from flows._kept import tell_kept
 from flows._stage import (
     Job,
     StageSummary,
@@ -49,9 +50,9 @@ def curate(
     config = config or SageConfig()
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.CURATE.value, lease_owner()):
-        plan = plan_curate(
-            ws, config, Selection.of(ws, Stage.CURATE, meant_by_retry(retry), items, select)
-        )
+        selection = Selection.of(ws, Stage.CURATE, meant_by_retry(retry), items, select)
+        plan = plan_curate(ws, config, selection, stored=redecide)
+        tell_kept(Stage.CURATE, plan)
         run = flow_run_id()
         unit = redecide_video if redecide else curate_video
         jobs = [

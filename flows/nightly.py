@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from data_catalog import LeaseHeld, LeaseLost, Workspace
+from flows._housekeeping import pruned
 from flows._progress import in_words
 from flows._stage import (
     StagesFailedError,
@@ -90,6 +91,9 @@ def nightly(
         summaries.append(summary)
         if not goes_on:
             break
+    if config.retention.nightly:
+        with courtesy("retention"):
+            pruned(Workspace.open(workspace), config)
     with courtesy("report"):
         _tell_the_ui(workspace, summaries)
     if all(s.within(config.run.max_failed_share) for s in summaries):

@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
 from flows._duplicates import settled_before
+from flows._kept import tell_kept
 from flows._stage import (
     Job,
     StageSummary,
@@ -51,9 +52,9 @@ def reconstruct(
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
         run = flow_run_id()
         settled_before(ws, config, run)
-        plan = plan_reconstruct(
-            ws, config, Selection.of(ws, Stage.RECONSTRUCT, meant_by_retry(retry), items, select)
-        )
+        selection = Selection.of(ws, Stage.RECONSTRUCT, meant_by_retry(retry), items, select)
+        plan = plan_reconstruct(ws, config, selection, stored=redecide)
+        tell_kept(Stage.RECONSTRUCT, plan)
         jobs = [
             Job(
                 redecide_clip if redecide else reconstruct_clip,

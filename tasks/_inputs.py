@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_catalog import StageEvent, Workspace
+from data_catalog import DROPPED, StageEvent, Workspace
 from sage_core.errors import SageError
 from sage_core.types import Artifact, Reason, Stage, Verdict
 
@@ -67,23 +67,32 @@ def assemble_inputs(ws: Workspace, clip: str) -> Inputs:
     return Inputs(clip, before.source, before.parent, artifacts, before.details)
 
 
-DROPPED = "dropped"
-"""Key in an event's details: names of the artifacts that retention removed since, each with the date."""
+def gone(ws: Workspace, inputs: Inputs, *, on_purpose: bool = False) -> str | None:
+    """What an item takes in and is not there, and how to get it again, in words; None if all is.
 
-
-def gone(ws: Workspace, inputs: Inputs) -> str | None:
-    """What an item takes in and is not there, and how to get it again, in words; None if all is."""
+    With ``on_purpose`` only what retention dropped counts.
+    """
     for name, artifact in inputs.artifacts.items():
-        if ws.store.verify(artifact):
-            continue
         stage = _MADE_BY.get(name, Stage.ACQUIRE)
         maker = inputs.item if stage is Stage.RECONSTRUCT else inputs.parent or inputs.item
         event = ws.catalog.find(maker, stage.value)
         when = event.details.get(DROPPED, {}).get(name) if event else None
+        if (on_purpose and not when) or ws.store.verify(artifact):
+            continue
         how = f"was dropped by retention ({when})" if when else "is missing or not as recorded"
         again = f"`sage {stage.value} --retry all --item {maker}` brings it back"
         return f"its {name} ({artifact.path}) {how}: {again}"
     return None
+
+
+def check_present(ws: Workspace, inputs: Inputs) -> None:
+    """Go on if all that an item takes in is there.
+
+    Raises:
+        SageError: ``missing_input``, with what brings it back.
+    """
+    if missing := gone(ws, inputs):
+        raise SageError(f"{inputs.item}: {missing}", reason=Reason.MISSING_INPUT)
 
 
 _MADE_BY = {"video": Stage.ACQUIRE, "model": Stage.RECONSTRUCT}

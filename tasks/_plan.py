@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_catalog import StageEvent, Workspace, done
 from sage_core.config import SageConfig
 from sage_core.types import Reason, Stage, Verdict
-from tasks._inputs import Inputs, assemble_inputs, curate_inputs, reconstruct_inputs
+from tasks._inputs import Inputs, assemble_inputs, curate_inputs, gone, reconstruct_inputs
 
 T = TypeVar("T")
 
@@ -163,10 +163,14 @@ def _trained_on(ws: Workspace, run: StageEvent, name: str) -> bool:
 
 @dataclass(frozen=True)
 class Plan:
-    """Items to work on, in order, and how many of the stage's items are done already."""
+    """Items to work on, in order, and how many of the stage's items are done already.
+
+    ``kept``: items that keep the verdict that they have, since what they take in was dropped; why, in words.
+    """
 
     missing: list[Inputs]
     done: int
+    kept: list[str] = field(default_factory=list)
 
 
 def wanted(
@@ -209,13 +213,20 @@ def assembled_clips(ws: Workspace) -> list[str]:
     return [clip for clip in _current(ws, Stage.ASSEMBLE) if clip not in fallen]
 
 
-def plan_curate(ws: Workspace, config: SageConfig, selection: Selection) -> Plan:
-    return _plan(ws, Stage.CURATE, accepted_videos(ws), curate_inputs, config, selection)
+def plan_curate(
+    ws: Workspace, config: SageConfig, selection: Selection, *, stored: bool = False
+) -> Plan:
+    """With ``stored``, for judging what was stored, which takes nothing else."""
+    videos = accepted_videos(ws)
+    return _plan(ws, Stage.CURATE, videos, curate_inputs, config, selection, stored)
 
 
-def plan_reconstruct(ws: Workspace, config: SageConfig, selection: Selection) -> Plan:
+def plan_reconstruct(
+    ws: Workspace, config: SageConfig, selection: Selection, *, stored: bool = False
+) -> Plan:
+    """With ``stored``, for judging what was stored, which takes nothing else."""
     clips = accepted_clips(ws)
-    return _plan(ws, Stage.RECONSTRUCT, clips, reconstruct_inputs, config, selection)
+    return _plan(ws, Stage.RECONSTRUCT, clips, reconstruct_inputs, config, selection, stored)
 
 
 def plan_assemble(ws: Workspace, config: SageConfig, selection: Selection) -> Plan:
@@ -229,17 +240,29 @@ def _plan(
     inputs_of: Callable[[Workspace, str], Inputs],
     config: SageConfig,
     selection: Selection,
+    stored: bool = False,
 ) -> Plan:
-    missing, finished = [], 0
+    missing: list[Inputs] = []
+    kept: list[str] = []
+    finished = 0
     for item in items:
         inputs = inputs_of(ws, item)
         if not selection.names(item, inputs.parent):
             continue
-        if wanted(ws, item, stage, config, inputs.hash, selection):
-            missing.append(inputs)
-        else:
+        if not wanted(ws, item, stage, config, inputs.hash, selection):
             finished += 1
-    return Plan(selection.first(missing), finished)
+        elif not stored and (why := _dropped(ws, stage, inputs)):
+            kept.append(f"{item}: {why}")
+        else:
+            missing.append(inputs)
+    return Plan(selection.first(missing), finished, kept)
+
+
+def _dropped(ws: Workspace, stage: Stage, inputs: Inputs) -> str | None:
+    """Why an item that has a verdict cannot get another one: retention dropped what it takes in."""
+    if ws.catalog.find(inputs.item, stage.value) is None:
+        return None
+    return gone(ws, inputs, on_purpose=True)
 
 
 def _current(ws: Workspace, stage: Stage) -> list[str]:

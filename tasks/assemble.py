@@ -19,7 +19,7 @@ from sage_core import __version__
 from sage_core.assembly import ClipInputs, assemble_clip, join_clips, shard_name
 from sage_core.config import SageConfig
 from sage_core.types import Clip, Judgement, Stage, Verdict
-from tasks._inputs import Inputs, assemble_inputs
+from tasks._inputs import Inputs, assemble_inputs, check_present
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 
 _STAGE = Stage.ASSEMBLE
@@ -48,6 +48,7 @@ def assemble_shard(
 
 def _attempt_clip(ws: Workspace, inputs: Inputs, part: Path, config: SageConfig) -> Attempt:
     def work() -> Outcome:
+        check_present(ws, inputs)
         part.mkdir()
         clip = clip_inputs(ws, inputs, config)
         return Outcome(assemble_clip(clip, part, config.assemble, config.run.seed))

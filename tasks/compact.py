@@ -59,7 +59,9 @@ def compact_shards(ws: Workspace, run: str) -> Compacted:
 
 
 def _held(ws: Workspace) -> list[StageEvent]:
-    return ws.catalog.latest(Stage.ASSEMBLE.value, verdict=Verdict.ACCEPTED.value)
+    """The verdicts that put clips into shards."""
+    accepted = ws.catalog.latest(Stage.ASSEMBLE.value, verdict=Verdict.ACCEPTED.value)
+    return [event for event in accepted if "frames" in event.artifacts]
 
 
 def _fallen(ws: Workspace) -> list[StageEvent]:

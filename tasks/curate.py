@@ -24,8 +24,8 @@ from sage_core.mining import (
     read_curation,
     redecide_file,
 )
-from sage_core.types import Artifact, Reason, Stage
-from tasks._inputs import Inputs, curate_inputs
+from sage_core.types import Reason, Stage
+from tasks._inputs import Inputs, check_present, curate_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge
 
 ARTIFACTS = {
@@ -41,8 +41,7 @@ def curate_video(workspace: str, item: str, config: SageConfig, run: str) -> dic
     """Judge one video or photo folder and record its verdict and its clips'."""
     ws = Workspace.open(workspace)
     inputs = curate_inputs(ws, item)
-    video = inputs.artifacts["video"]
-    return _judged(ws, item, inputs, config, run, lambda: _curate(ws, item, video, config.curate))
+    return _judged(ws, item, inputs, config, run, lambda: _curate(ws, inputs, config.curate))
 
 
 @task(name="redecide", task_run_name="redecide-{item}", cache_policy=NO_CACHE)
@@ -83,11 +82,13 @@ def _judged(
     return brief(event)
 
 
-def _curate(ws: Workspace, item: str, video: Artifact, config: CurateConfig) -> Outcome:
+def _curate(ws: Workspace, inputs: Inputs, config: CurateConfig) -> Outcome:
+    check_present(ws, inputs)
+    item, video = inputs.item, ws.store.path(inputs.artifacts["video"].path)
     with ws.store.scratch() as area:
         out = area / "curation"
         out.mkdir()
-        return _published(ws, item, out, measured(ws.store.path(video.path), item, config, out))
+        return _published(ws, item, out, measured(video, item, config, out))
 
 
 def measured(source: Path, item: str, config: CurateConfig, out: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.sfm import judge_again, judgement_from_json, mapped_as, reconstruct
 from sage_core.types import Artifact, Clip, Reason, Stage, Verdict
-from tasks._inputs import Inputs, reconstruct_inputs
+from tasks._inputs import Inputs, check_present, reconstruct_inputs
 from tasks._unit import Outcome, brief, judge, judgement_of
 
 
@@ -108,6 +108,7 @@ def _work(ws: Workspace, inputs: Inputs, config: SageConfig) -> Outcome:
 def _reconstructed(
     ws: Workspace, inputs: Inputs, config: SageConfig, provenance: dict[str, str]
 ) -> Outcome:
+    check_present(ws, inputs)
     clip = Clip.from_json(inputs.details["clip"])
     media = ws.store.path(inputs.artifacts["video"].path)
     with ws.store.scratch() as area:

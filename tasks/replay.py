@@ -25,7 +25,7 @@ from sage_core.sfm import reconstruct
 from sage_core.shards.write import clips_name, frames_name, rows_of
 from sage_core.types import Clip, Figure, Judgement, Reason, Stage, Verdict
 from tasks._compare import columns_differ, files_of, where
-from tasks._inputs import Inputs, assemble_inputs, curate_inputs, gone, reconstruct_inputs
+from tasks._inputs import Inputs, assemble_inputs, check_present, curate_inputs, reconstruct_inputs
 from tasks._unit import judgement_of
 from tasks.assemble import clip_inputs
 from tasks.curate import ARTIFACTS, measured
@@ -114,7 +114,7 @@ def _acquire(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -
             f"{event.item} left no copy to check ({event.verdict}: {event.reason})",
             reason=Reason.MISSING_INPUT,
         )
-    _check_present(ws, Inputs(event.item, event.source, None, event.artifacts))
+    check_present(ws, Inputs(event.item, event.source, None, event.artifacts))
     info = ws.store.read_json(event.artifacts["info"].path)
     got = check_again(ws.store.path(event.artifacts["video"].path), info, config.acquire)
     yield from _judgements(judgement_of(event), got.judgement)
@@ -194,13 +194,8 @@ _REPLAYS: dict[Stage, _Replay] = {
 
 
 def _present(ws: Workspace, inputs: Inputs) -> Inputs:
-    _check_present(ws, inputs)
+    check_present(ws, inputs)
     return inputs
-
-
-def _check_present(ws: Workspace, inputs: Inputs) -> None:
-    if missing := gone(ws, inputs):
-        raise SageError(f"{inputs.item}: {missing}", reason=Reason.MISSING_INPUT)
 
 
 def _judgements(stored: Judgement, replayed: Judgement, prefix: str = "") -> Iterator[Row]:

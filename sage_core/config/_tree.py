@@ -13,6 +13,7 @@ from sage_core.config.assemble import AssembleConfig
 from sage_core.config.curate import CurateConfig
 from sage_core.config.evaluate import EvaluateConfig
 from sage_core.config.reconstruct import ReconstructConfig
+from sage_core.config.retention import RetentionConfig
 from sage_core.types import Stage
 
 
@@ -54,6 +55,7 @@ class SageConfig(Section):
     assemble: AssembleConfig = subsection(AssembleConfig)
     adapt: AdaptConfig = subsection(AdaptConfig)
     evaluate: EvaluateConfig = subsection(EvaluateConfig)
+    retention: RetentionConfig = subsection(RetentionConfig)
     preset: str | None = Field(None, description="Name of the preset that these values began from.")
 
     def stage_hash(self, stage: Stage | str) -> str:

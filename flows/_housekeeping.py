@@ -1,0 +1,127 @@
+"""``sage prune``, ``compact``, ``doctor``, ``metrics``: keep a workspace and its machine in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_catalog import Workspace
+from flows._ending import teach
+from flows._options import (
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    WorkspaceOption,
+    existing,
+    settings_of,
+)
+from flows._progress import literal
+from flows._server import prepare_environment
+from sage_core.config import SageConfig
+from sage_core.types import Stage
+
+if TYPE_CHECKING:
+    from tasks.compact import Compacted
+    from tasks.prune import Spare
+
+app = typer.Typer()
+console = Console()
+_MIB = 1 << 20
+_TRAINED = (Stage.ACQUIRE, Stage.CURATE, Stage.RECONSTRUCT, Stage.ASSEMBLE, Stage.ADAPT)
+
+
+@app.command()
+def prune(
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Remove what the settings of retention let go: files of finished videos, models, checkpoints."""
+    root, settings = existing(workspace), settings_of(config, set_)
+    prepare_environment(root)
+    found = teach(lambda: pruned(Workspace.open(root), settings, dry_run=dry_run))
+    if json_:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    if not found:
+        console.print(_nothing(settings))
+        return
+    table = Table("stage", "item", "what", "MiB")
+    for one in found:
+        cells = (one.stage.value, one.item, one.what, f"{one.bytes / _MIB:,.1f}")
+        table.add_row(*map(literal, cells))
+    console.print(table)
+    said = "would be free" if dry_run else "are free"
+    console.print(f"{sum(one.bytes for one in found) / _MIB:,.1f} MiB {said}")
+
+
+def pruned(ws: Workspace, config: SageConfig, *, dry_run: bool = False) -> list[Spare]:
+    """What retention lets go, removed unless ``dry_run``.
+
+    Raises:
+        LeaseHeld: a stage is being run, which may need it.
+    """
+    from tasks.prune import prune, spare
+
+    with held(ws, _TRAINED, "prune"):
+        found = spare(ws, config)
+        if not dry_run:
+            prune(ws, found, "prune")
+    return found
+
+
+@app.command()
+def compact(workspace: WorkspaceOption, json_: JsonOption = False) -> None:
+    """Merge the catalog's logs, and write shards with dead rows anew without them."""
+    root = existing(workspace)
+    prepare_environment(root)
+    done = teach(lambda: compacted(Workspace.open(root)))
+    if json_:
+        print(json.dumps(asdict(done), indent=2))
+        return
+    console.print(f"{len(done.left)} clips left their shards")
+    console.print(f"{len(done.rewritten)} shards were written anew")
+    console.print(f"{len(done.removed)} files removed, {done.freed_bytes / _MIB:,.1f} MiB")
+
+
+def compacted(ws: Workspace) -> Compacted:
+    """Shards without dead rows, files of no use removed, each stage's log in one file.
+
+    Raises:
+        LeaseHeld: shards are being written, trained on or evaluated.
+    """
+    from tasks.compact import compact_shards
+
+    with held(ws, (Stage.ASSEMBLE, Stage.ADAPT, Stage.EVALUATE), "compact"):
+        done = compact_shards(ws, "compact")
+        ws.catalog.compact()
+    return done
+
+
+@contextmanager
+def held(ws: Workspace, stages: Sequence[Stage], owner: str) -> Iterator[None]:
+    """Hold the leases of these stages.
+
+    Raises:
+        LeaseHeld: one of them is being run.
+    """
+    with ExitStack() as leases:
+        for stage in stages:
+            leases.enter_context(ws.catalog.lease(stage.value, owner))
+        yield
+
+
+def _nothing(config: SageConfig) -> str:
+    keeps = config.retention
+    if {keeps.videos, keeps.models, keeps.checkpoints} == {"keep"}:
+        return "nothing to prune: retention keeps everything. Try --set retention.videos=assembled"
+    return "nothing to prune"

@@ -1,0 +1,62 @@
+"""Options that several commands have, and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_catalog import CatalogError, Workspace
+from flows._ending import usage
+from flows._progress import in_words
+from sage_core.acquisition.sources import spelled
+from sage_core.config import SageConfig, load_config
+from sage_core.errors import ConfigError
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="SAGE_WORKSPACE", help="The folder that holds everything."
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", "-c", help="A YAML file, or a preset: demo, mvdust3r, vggt."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="One setting, e.g. curate.min_duration_s=5. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def settings_of(file: str | None, overrides: list[str] | None) -> SageConfig:
+    """The settings, or the end as wrong usage."""
+    try:
+        return load_config(file, overrides or ())
+    except ConfigError as error:
+        usage(str(error))
+
+
+def existing(workspace: Path) -> Path:
+    """The absolute path of a workspace that is there, or the end as wrong usage."""
+    if not (workspace / "catalog").exists():
+        usage(
+            f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
+        )
+    return opened(workspace)
+
+
+def opened(workspace: Path) -> Path:
+    """The workspace's absolute path, made if need be; what can be none is wrong usage."""
+    root = workspace.resolve()
+    if spelled(str(root)) != str(root):
+        usage(f"{spelled(str(root))} cannot be a workspace: its name is not UTF-8")
+    try:
+        Workspace.open(root)
+    except CatalogError as error:
+        usage(str(error))
+    except OSError as error:
+        usage(f"{workspace} cannot be a workspace: {in_words(error)}")
+    return root
