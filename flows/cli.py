@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flows import _housekeeping, _models, _replay, _show, _study
+from flows import _housekeeping, _models, _operate, _replay, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -263,6 +263,10 @@ def serve(
     _teach(
         lambda: serve_deployments(_opened(workspace), sources or [], settings, cron, timezone, port)
     )
+
+
+app.command()(_operate.deploy)
+app.command()(_operate.notify)
 
 
 @app.command()

@@ -52,7 +52,7 @@ def summarise(workspace: Path, report: Path) -> dict[str, Any]:
     rows = {"frames": 0, "clips": 0}
     for path in shards:
         rows[Path(path).name.split("-")[0]] += pq.read_metadata(ws.store.path(path)).num_rows
-    evaluated = ws.catalog.latest(Stage.EVALUATE.value, verdict="accepted")
+    evaluated = ws.catalog.latest(Stage.EVALUATE.value)
     metrics = {name: f["value"] for e in evaluated for name, f in e.figures.items()}
     return {"items": funnel, "shard_rows": rows, "metrics": metrics, "report": str(report)}
 
