@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -25,4 +26,8 @@ def refusing(flow: Callable[P, State[R]]) -> Callable[P, State[R]]:
         except LeaseHeld as held:
             return Cancelled(message=f"refused, nothing was done: {held}", data=held)
 
+    # Prefect looks the names of types up in the module of the function that it is given: give it the types.
+    signature = inspect.signature(flow, eval_str=True)
+    polite.__signature__ = signature  # type: ignore[attr-defined]
+    polite.__annotations__ = inspect.get_annotations(flow, eval_str=True)
     return polite

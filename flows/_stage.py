@@ -58,7 +58,7 @@ def meant_by_retry(retry: Retry) -> Retry:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     again = run is not None and run.run_count > 1
-    return Retry.FAILED if again and retry is Retry.NONE else retry
+    return Retry.FAILED if again and retry is Retry.MISSING else retry
 
 
 def lease_owner() -> str:

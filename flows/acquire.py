@@ -38,7 +38,7 @@ def acquire(
     workspace: str,
     sources: list[str] | None = None,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     until: datetime | None = None,

@@ -26,7 +26,7 @@ from tasks.adapt import absent_held_out, adapt_inputs, adapt_model, too_few_new
 def adapt(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     until: datetime | None = None,

@@ -28,7 +28,7 @@ from tasks.freeze import freeze
 def assemble(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     until: datetime | None = None,

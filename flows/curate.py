@@ -25,7 +25,7 @@ from tasks.curate import curate_video, redecide_video
 def curate(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     redecide: bool = False,

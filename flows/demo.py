@@ -34,7 +34,7 @@ def run_demo(workspace: Path) -> int:
     config = load_config(preset="demo", overrides=[f"run.workers={os.cpu_count() or 2}"])
     with _served(site) as base:
         sources = [f"{base}/{name}" for name in names]
-        good = run_in_workspace(workspace, sources, list(Stage), config, Retry.NONE, None)
+        good = run_in_workspace(workspace, sources, list(Stage), config, Retry.MISSING, None)
     report = workspace / "reports/latest/index.html"
     summary = workspace / "summary.json"
     summary.write_text(json.dumps(summarise(workspace, report), indent=2) + "\n")

@@ -37,7 +37,7 @@ from tasks.promote import gate_rows, promote, said
 def evaluate(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     until: datetime | None = None,

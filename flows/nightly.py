@@ -52,7 +52,7 @@ def nightly(
     sources: list[str] | None = None,
     config: SageConfig | None = None,
     stages: list[Stage] | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     redecide: bool = False,
     select: Selector | None = None,

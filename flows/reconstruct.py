@@ -26,7 +26,7 @@ from tasks.reconstruct import reconstruct_clip, redecide_clip
 def reconstruct(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     redecide: bool = False,
