@@ -9,8 +9,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
-from flows._kept import tell_kept
 from flows._deadline import Deadline
+from flows._kept import tell_kept
 from flows._polite import refusing
 from flows._progress import say
 from flows._stage import Job, conclude, flow_run_id, lease_owner, meant_by_retry, run_jobs, run_name

@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
 from data_catalog import LeaseHeld, LeaseLost, Workspace
-from flows._housekeeping import pruned
 from flows._artifacts import publish_night
 from flows._deadline import Deadline
+from flows._housekeeping import pruned
 from flows._polite import refusing
 from flows._progress import in_words
 from flows._stage import courtesy, honest_name, lease_owner, meant_by_retry, run_name

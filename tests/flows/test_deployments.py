@@ -1,4 +1,4 @@
-"""The deployments as people meet them: the same in prefect.yaml, `sage serve` and `sage deploy`; their forms."""
+"""The deployments as people meet them: the same in prefect.yaml and by `sage`; their forms."""
 
 import os
 import subprocess
