@@ -69,29 +69,41 @@ def deployments(
     workspace: str, sources: Sequence[str], config: dict[str, Any], night: Night, *, pools: bool
 ) -> list[RunnerDeployment]:
     """The deployments with these parameters; in their work pools, or for the process that serves them."""
-    made = []
-    for plan in planned():
-        parameters: dict[str, Any] = {"workspace": workspace, "config": config}
-        if plan.flow is nightly:
-            parameters["sources"] = list(sources)
-        made.append(
-            plan.flow.to_deployment(
-                name=plan.name,
-                description=plan.description,
-                tags=plan.tags,
-                parameters=parameters,
-                schedule=Cron(night.cron, timezone=night.timezone)
-                if plan.flow is nightly
-                else None,
-                work_pool_name=plan.pool if pools else None,
-                entrypoint_type=EntrypointType.MODULE_PATH,
-            )
-        )
+    return [
+        _deployment(plan, workspace, sources, config, night, plan.pool if pools else None)
+        for plan in planned()
+    ]
+
+
+def _deployment(
+    plan: Planned,
+    workspace: str,
+    sources: Sequence[str],
+    config: dict[str, Any],
+    night: Night,
+    pool: str | None,
+) -> RunnerDeployment:
+    is_night = plan.flow is nightly
+    parameters: dict[str, Any] = {"workspace": workspace, "config": config}
+    if is_night:
+        parameters["sources"] = list(sources)
+    made = plan.flow.to_deployment(
+        name=plan.name,
+        description=plan.description,
+        tags=plan.tags,
+        parameters=parameters,
+        schedule=Cron(night.cron, timezone=night.timezone) if is_night else None,
+        work_pool_name=pool,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    assert isinstance(made, RunnerDeployment), (
+        "no event loop is running here, so it is no coroutine"
+    )
     return made
 
 
 def make_pools(client: SyncPrefectClient) -> None:
-    """Make the work pools, of type process, or set the limits of those that there are."""
+    """Make the work pools, of type process; those that there are keep a limit that is not ours to set."""
     for name, limit in POOLS.items():
         try:
             client.read_work_pool(name)
@@ -100,4 +112,5 @@ def make_pools(client: SyncPrefectClient) -> None:
                 WorkPoolCreate(name=name, type="process", concurrency_limit=limit)
             )
         else:
-            client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+            if limit is not None:
+                client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))

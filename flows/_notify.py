@@ -143,22 +143,25 @@ def _webhook() -> Webhook:
             "or name a notification block of the server with --block TYPE/NAME"
         )
     hook = Webhook(method="POST", url=SecretStr(url))
-    hook.save(BLOCK, overwrite=True, _sync=True)
+    hook.save(BLOCK, overwrite=True)
     return hook
 
 
 def _loaded(slug: str) -> Block:
     try:
-        block: Block = Block.load(slug, _sync=True)
+        block = Block.load(slug)
     except ValueError as error:
         raise ConfigError(
             f"the server has no block {slug!r}: make it in the UI under Blocks, and name it TYPE/NAME"
         ) from error
+    assert isinstance(block, Block), "no event loop is running here, so it is no coroutine"
     return block
 
 
 def _remove(name: str) -> None:
     try:
-        Automation.read(name=name).delete()
+        found = Automation.read(name=name)
     except ValueError:
         return
+    assert isinstance(found, Automation), "no event loop is running here, so it is no coroutine"
+    found.delete()

@@ -75,7 +75,7 @@ def _adapt(
         say("adapt:", few, "cyan")
         return replace(summarised(Stage.ADAPT, [], [], 0), notes=[few])
     if deadline.has_passed:
-        return replace(summarised(Stage.ADAPT, [], [], 0), left=1)
+        return replace(summarised(Stage.ADAPT, [], [], 0), left=1 if inputs.parts else 0)
     with TrainingProgress() as progress:
         result = adapt_model(str(ws.root), inputs, config, flow_run_id(), progress.step)
     progress.tell(Stage.ADAPT.value, result)

@@ -60,8 +60,9 @@ def test_the_form_has_types_words_and_choices(plan):
         assert field.get("description"), name
         assert {"type", "anyOf", "$ref"} & set(field), name
     assert schema["definitions"]["Retry"]["enum"] == [choice.value for choice in Retry]
-    settings = schema["definitions"]["SageConfig"]["properties"]
-    assert all(field.get("description") for field in settings.values())
+    for kind in ("SageConfig", "RunConfig", "AdaptConfig", "Selector"):
+        for name, field in schema["definitions"][kind]["properties"].items():
+            assert field.get("description") or "$ref" in field, name
     assert set(schema["properties"]) >= {"workspace", "config", "retry", "items", "select", "until"}
 
 
