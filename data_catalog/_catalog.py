@@ -120,6 +120,17 @@ class Catalog:
             finally:
                 del self._held[log.stage]
 
+    @contextmanager
+    def turn(self, name: str, owner: str) -> Iterator[None]:
+        """Be the only one to do something that is no stage, such as a whole night, while the block runs.
+
+        Raises:
+            LeaseHeld: a living process is at it; the message names it.
+        """
+        path, lock = self._leases / f"{name}.json", self._locks / name
+        with hold(path, lock, self._temporary, name, owner):
+            yield
+
     def snapshot(
         self,
         shards: Sequence[Artifact],

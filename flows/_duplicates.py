@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from data_catalog import CatalogError, LeaseHeld, StageEvent, Workspace
 from flows._progress import say
-from flows._stage import StageSummary, lease_owner
+from flows._stage import lease_owner
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage, Verdict

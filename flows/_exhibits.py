@@ -212,7 +212,7 @@ def _losses(lines: Sequence[dict[str, Any]]) -> list[Curve]:
 
 
 def _evaluation(ws: Workspace, event: StageEvent, notes: list[str]) -> Evaluation:
-    if event.verdict != Verdict.ACCEPTED.value:
+    if event.verdict == Verdict.FAILED.value:
         reason = f"{event.verdict} ({event.reason}): {event.message}"
         return Evaluation(event.item, {}, [], problem=reason)
     folder = event.details.get("folder", f"evaluations/{event.item}")

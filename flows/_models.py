@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -21,9 +22,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from data_catalog import Workspace
 from flows._ending import teach, usage
 from flows._progress import literal, say
 from sage_core import hub
+from sage_core.types import Stage
+from tasks.latest import Promoted, history
+from tasks.latest import back_to as make_latest_again
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, look into and export model weights.")
 console = Console()
@@ -39,6 +44,57 @@ class Form(StrEnum):
 
     UPSTREAM = "upstream"
     SAFETENSORS = "safetensors"
+
+
+WorkspaceOption = Annotated[
+    Path, typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", help="The workspace.")
+]
+
+
+@app.command()
+def latest(
+    workspace: WorkspaceOption,
+    back_to: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Make this run latest again.")
+    ] = None,
+    path: Annotated[
+        bool, typer.Option("--path", help="Print only the path of the weights.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show which adapted model is `latest` in a workspace, and which were before; or go back to one."""
+    ws = teach(lambda: Workspace.open(workspace, create=False))
+    if back_to is not None:
+        teach(lambda: _go_back(ws, back_to))
+    entries = teach(lambda: history(ws))
+    if json_:
+        print(json.dumps([asdict(entry) for entry in entries], indent=2))
+    elif not entries:
+        say("latest:", f"no model of {ws.root} has passed the gate yet", "yellow")
+        raise typer.Exit(1)
+    elif path:
+        print(ws.store.path(entries[0].weights))
+    else:
+        console.print(_history_table(entries))
+
+
+def _go_back(ws: Workspace, run: str) -> None:
+    with ws.catalog.lease(Stage.EVALUATE.value, f"sage models latest --back-to {run}"):
+        make_latest_again(ws, run)
+
+
+def _history_table(entries: Sequence[Promoted]) -> Table:
+    table = Table()
+    for column in ("", "run", "since", "began from", "gate"):
+        table.add_column(column, overflow="fold")
+    for at, entry in enumerate(entries):
+        gate = ", ".join(
+            f"{name.removeprefix('gate ')} {float(f['value']):.4g} (at most {float(f['threshold']):.4g})"
+            for name, f in entry.figures.items()
+        )
+        mark = "latest" if at == 0 else ""
+        table.add_row(*map(literal, (mark, entry.run, entry.time, entry.base, gate)))
+    return table
 
 
 @app.command("list")

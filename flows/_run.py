@@ -75,7 +75,7 @@ def _conclude(workspace: Path, state: Any) -> bool:
     report = workspace / "reports/latest/index.html"
     if report.exists():
         console.print("[bold]report[/]", literal(report), soft_wrap=True)
-    if not good:
+    if not good or any(s.left for s in summaries):
         say("sage:", message)
     if any(Reason.DISK_FULL in s.reasons for s in summaries) or _is_full(workspace):
         say("sage:", f"the disk of {workspace} is full: free some space, then --retry failed")
@@ -86,7 +86,7 @@ def _ending(state: Any) -> tuple[list[Any], bool, str]:
     """Stages' summaries, whether all went well, and the night's message."""
     if isinstance(state, Exception):
         return [], False, f"Prefect broke off: {in_words(state)}"
-    from flows._stage import StagesFailedError
+    from flows._summary import StagesFailedError
 
     result = state.result(raise_on_failure=False)
     summaries = result.summaries if isinstance(result, StagesFailedError) else result

@@ -1,50 +1,88 @@
-"""The Prefect UI, one deployment a stage and ``nightly`` on a schedule, in one process."""
+"""The Prefect UI, a deployment a stage and ``nightly`` on a schedule: in one process, or for workers."""
 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows._http import served
-from flows._progress import console
+from flows._http import LOOPBACK, served
+from flows._progress import console, say
 from flows._server import prefect_api
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
+
+if TYPE_CHECKING:
+    from flows._deployments import Night
 
 
 def serve_deployments(
     workspace: Path, sources: list[str], config: SageConfig, cron: str, timezone: str, port: int
 ) -> None:
-    """Serve until interrupted. Flow runs started from the UI or the schedule run on this machine."""
-    workspace.mkdir(parents=True, exist_ok=True)
+    """Serve until interrupted. Runs started from the UI or the schedule run here, one at a time."""
     (workspace / "reports").mkdir(exist_ok=True)
-    with prefect_api(workspace, port=port) as url, served(workspace / "reports") as reports:
+    with (
+        prefect_api(workspace, port=port) as url,
+        served(workspace / "reports", _beside(port)) as reports,
+    ):
         from prefect import serve
-        from prefect.schedules import Cron
-        from prefect.types.entrypoint import EntrypointType
 
-        from flows.nightly import FLOWS, REPORTS_URL, nightly
+        from flows._artifacts import REPORTS_URL
 
         os.environ[REPORTS_URL] = reports
-
-        settings = config.model_dump(mode="json")
-        common: dict[str, Any] = {"workspace": str(workspace), "config": settings}
-        kind = EntrypointType.MODULE_PATH
-        deployments = [
-            flow.to_deployment(name=stage.value, parameters=common, entrypoint_type=kind)
-            for stage, flow in FLOWS.items()
-        ]
-        nightly_parameters = {**common, "sources": [spelled(source) for source in sources]}
-        schedule = Cron(cron, timezone=timezone)
-        deployments.append(
-            nightly.to_deployment(
-                name="nightly",
-                parameters=nightly_parameters,
-                schedule=schedule,
-                entrypoint_type=kind,
-            )
-        )
         console.print(f"[bold]Prefect UI[/] {url}   [bold]reports[/] {reports}", soft_wrap=True)
         console.print(f"[dim]nightly runs at {cron!r} ({timezone}); stop with Ctrl-C[/]")
-        serve(*deployments, limit=1, print_starting_message=False)
+        ready = _ready(workspace, sources, config, _night(cron, timezone), pools=False)
+        serve(*ready, limit=1, print_starting_message=False)
+
+
+def deploy(
+    workspace: Path, sources: list[str], config: SageConfig, cron: str, timezone: str
+) -> list[str]:
+    """Make the deployments and their work pools on the server that PREFECT_API_URL names; the pools."""
+    with prefect_api(workspace):
+        from prefect.client.orchestration import get_client
+
+        from flows._deployments import POOLS, make_pools
+
+        with get_client(sync_client=True) as client:
+            make_pools(client)
+        for one in _ready(workspace, sources, config, _night(cron, timezone), pools=True):
+            one.apply()
+        return list(POOLS)
+
+
+def notify(workspace: Path, block: str | None, silent_s: float, night_h: float) -> list[str]:
+    """Make the automations on the workspace's server; their names."""
+    with prefect_api(workspace):
+        from flows._notify import Rules, make_automations
+
+        return make_automations(block, Rules(silent_s, night_h))
+
+
+def _ready(
+    workspace: Path, sources: list[str], config: SageConfig, night: Night, *, pools: bool
+) -> list[Any]:
+    from flows._deployments import deployments
+
+    settings = config.model_dump(mode="json")
+    named = [spelled(source) for source in sources]
+    return deployments(str(workspace), named, settings, night, pools=pools)
+
+
+def _night(cron: str, timezone: str) -> Night:
+    from flows._deployments import Night
+
+    return Night(cron, timezone)
+
+
+def _beside(port: int) -> int:
+    """The reports' port: beside the UI's, so that links of earlier nights hold, or any if that is taken."""
+    if not port:
+        return 0
+    with socket.socket() as probe:
+        if probe.connect_ex((LOOPBACK, port + 1)) != 0:
+            return port + 1
+    say("reports:", f"port {port + 1} is taken, so links of earlier nights do not work", "yellow")
+    return 0

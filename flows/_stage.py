@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
@@ -26,7 +21,18 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from data_catalog import LeaseLost, Workspace
+from flows._artifacts import publish_stage
+from flows._deadline import Deadline
 from flows._progress import StageProgress, in_words, say
+from flows._summary import (
+    COMPLETED,
+    OUT_OF_TIME,
+    WITH_FAILURES,
+    StagesFailedError,
+    StageSummary,
+    describe,
+)
+from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
 
@@ -38,40 +44,6 @@ class Job:
     task: Task[..., Any]
     arguments: dict[str, Any]
     items: int = 1
-
-
-@dataclass(frozen=True)
-class StageSummary:
-    """How a stage ended: verdicts given now by kind and reason, items that had theirs before."""
-
-    stage: str
-    verdicts: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
-    done_before: int = 0
-    broken: list[str] = field(default_factory=list)
-    """Work that ended without a verdict (the catalog could not be written, say), in words."""
-
-    @property
-    def judged(self) -> int:
-        return sum(self.verdicts.values())
-
-    @property
-    def failed_share(self) -> float:
-        return self.verdicts.get("failed", 0) / self.judged if self.judged else 0.0
-
-    def within(self, max_failed_share: float) -> bool:
-        return not self.broken and self.failed_share <= max_failed_share
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class StagesFailedError(Exception):
-    """The result of a flow run that ends as Failed: how its stages ended, in words and figures."""
-
-    def __init__(self, message: str, summaries: Sequence[StageSummary]) -> None:
-        super().__init__(message)
-        self.summaries = list(summaries)
 
 
 def flow_run_id() -> str:
@@ -86,7 +58,7 @@ def meant_by_retry(retry: Retry) -> Retry:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     again = run is not None and run.run_count > 1
-    return Retry.FAILED if again and retry is Retry.NONE else retry
+    return Retry.FAILED if again and retry is Retry.MISSING else retry
 
 
 def lease_owner() -> str:
@@ -113,23 +85,39 @@ def courtesy(what: str) -> Iterator[None]:
         say(f"{what}:", f"not written: {in_words(error)}", "dim")
 
 
-def run_jobs(stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int) -> StageSummary:
-    """Submit every job, at most ``workers`` at a time, and count the verdicts as they come in."""
+def run_jobs(
+    stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int, deadline: Deadline
+) -> StageSummary:
+    """Run the jobs, ``workers`` at a time, until the deadline; count the verdicts as they come in."""
     total = sum(job.items for job in jobs)
     results: list[dict[str, Any]] = []
     broken: list[str] = []
-    with StageProgress(stage.value, total) as bar:
+    waiting = deque(jobs)
+    with StageProgress(stage.value, total) as bar, task_runner(workers) as runner:
         tell = ui_progress(stage, total)
-        with task_runner(workers) as runner:
-            futures: list[PrefectFuture[Any]] = [
-                runner.submit(job.task, job.arguments) for job in jobs
-            ]
-            for future in as_completed(futures):
-                for result in _results(future, broken):
-                    results.append(result)
-                    bar.advance(result)
-                tell(len(results))
-    return summarised(stage, results, broken, done_before)
+        for future in _as_they_end(runner, waiting, workers, deadline):
+            for result in _results(future, broken):
+                results.append(result)
+                bar.advance(result)
+            tell(len(results))
+    left = sum(job.items for job in waiting)
+    return replace(summarised(stage, results, broken, done_before), left=left)
+
+
+def _as_they_end(
+    runner: ThreadPoolTaskRunner[Any], waiting: deque[Job], workers: int, deadline: Deadline
+) -> Iterator[PrefectFuture[Any]]:
+    """Begin jobs from ``waiting``'s left while there is time and a worker is free; yield what has ended."""
+    under_way: set[PrefectFuture[Any]] = set()
+    while True:
+        while waiting and len(under_way) < workers and not deadline.has_passed:
+            job = waiting.popleft()
+            under_way.add(runner.submit(job.task, job.arguments))
+        if not under_way:
+            return
+        ended = next(as_completed(list(under_way)))
+        under_way.remove(ended)
+        yield ended
 
 
 def summarised(
@@ -145,24 +133,21 @@ def summarised(
     )
 
 
-def conclude(ws: Workspace, summary: StageSummary, max_failed_share: float) -> State[StageSummary]:
+def conclude(ws: Workspace, summary: StageSummary, config: SageConfig) -> State[StageSummary]:
     """Write the stage's artifacts for the UI and turn its summary into the flow run's final state."""
     with courtesy(f"summary of {summary.stage} in the UI"):
-        _publish_artifacts(ws, summary)
+        publish_stage(ws, summary, config, flow_run_id())
     text = describe(summary)
-    if summary.within(max_failed_share):
-        return Completed(message=text, data=summary)
+    if summary.within(config.run.max_failed_share):
+        return Completed(name=honest_name([summary]), message=text, data=summary)
     return Failed(message=text, data=StagesFailedError(text, [summary]))
 
 
-def describe(summary: StageSummary) -> str:
-    """One line: what was judged, how, and what was done before."""
-    if not summary.judged and not summary.broken:
-        return f"{summary.stage}: nothing to do ({summary.done_before} done before)"
-    told = [f"{n} {verdict}" for verdict, n in sorted(summary.verdicts.items())]
-    if summary.broken:
-        told.append("broke off" if not told else f"{len(summary.broken)} WITHOUT A VERDICT")
-    return f"{summary.stage}: {', '.join(told)} ({summary.done_before} done before)"
+def honest_name(summaries: Sequence[StageSummary]) -> str:
+    """What a completed run is called in the UI: not all of them completed everything."""
+    if any(s.left for s in summaries):
+        return OUT_OF_TIME
+    return WITH_FAILURES if any(s.verdicts.get("failed") for s in summaries) else COMPLETED
 
 
 def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, Any]]:
@@ -192,26 +177,3 @@ def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
                 artifact = known
 
     return tell
-
-
-def _publish_artifacts(ws: Workspace, summary: StageSummary) -> None:
-    lines = [f"# {summary.stage}", "", describe(summary), ""]
-    if summary.reasons:
-        lines += ["| reason | items |", "| --- | ---: |"]
-        lines += [f"| {reason} | {n} |" for reason, n in sorted(summary.reasons.items())]
-    lines += [f"- {line}" for line in summary.broken]
-    create_markdown_artifact("\n".join(lines), key=f"{summary.stage}-summary")
-    failures = ws.catalog.latest(summary.stage, verdict="failed")
-    if failures:
-        rows = [
-            {
-                "item": e.item,
-                "source": e.source,
-                "reason": e.reason,
-                "attempt": e.attempt,
-                "message": e.message.split("\n")[0][:300],
-                "again": f"sage {summary.stage} --workspace {ws.root} --retry failed --item {e.item}",
-            }
-            for e in failures[:500]
-        ]
-        create_table_artifact(rows, key=f"{summary.stage}-failures")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import DROPPED, LeaseLost, Workspace
+from flows._deadline import Deadline
+from flows._polite import refusing
 from flows._progress import StageProgress, in_words
 from flows._stage import (
-    StageSummary,
     conclude,
     flow_run_id,
     lease_owner,
@@ -18,6 +22,7 @@ from flows._stage import (
     task_runner,
     ui_progress,
 )
+from flows._summary import StageSummary
 from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.room import Room
 from sage_core.acquisition.sources import SourceItem
@@ -36,13 +41,15 @@ from tasks.tombstones import Tombstones
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
+@refusing
 def acquire(
     workspace: str,
     sources: list[str] | None = None,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
+    until: datetime | None = None,
 ) -> State[StageSummary]:
     """Fetch every source that has no verdict yet and check that it is what it says.
 
@@ -55,8 +62,10 @@ def acquire(
             `all` everything.
         items: only these items (ids).
         select: which of the finished items are done again, by verdict or snapshot; how many.
+        until: begin no item after this moment; also the end of `run.time_budget_h` counts.
     """
     config = config or SageConfig()
+    deadline = Deadline.of(config, until)
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ACQUIRE.value, lease_owner()):
         room = Room(ws.root, config.run.min_free_gb, config.run.disk_quota_gb)
@@ -69,26 +78,35 @@ def acquire(
         chosen = [i for i in known if selection.names(i.item, None)]
         missing = [i for i in chosen if _is_wanted(ws, i, config, selection, stones)]
         done, missing = len(chosen) - len(missing), selection.first(missing)
-        summary = _fetch_and_record(ws, missing, config, gate, done)
-    return conclude(ws, summary, config.run.max_failed_share)
+        summary = _fetch_and_record(ws, missing, config, gate, deadline)
+        summary = replace(summary, done_before=done)
+    return conclude(ws, summary, config)
 
 
 def _fetch_and_record(
-    ws: Workspace, missing: list[SourceItem], config: SageConfig, gate: HostGate, done: int
+    ws: Workspace,
+    missing: list[SourceItem],
+    config: SageConfig,
+    gate: HostGate,
+    deadline: Deadline,
 ) -> StageSummary:
     """Fetch in parallel, record in the order of the sources: it decides which of two is the duplicate."""
     run, contents = flow_run_id(), Contents.of(ws)
-    results, broken = [], []
+    results, broken, left = [], [], 0
     tell = ui_progress(Stage.ACQUIRE, len(missing))
     with (
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
         task_runner(config.run.workers) as runner,
     ):
-        arguments = {"workspace": str(ws.root), "config": config, "gate": gate}
-        futures = [runner.submit(fetch_item, {**arguments, "source": i}) for i in missing]
+        given = {"workspace": str(ws.root), "config": config, "gate": gate, "until": deadline.at}
+        futures = [runner.submit(fetch_item, {**given, "source": i}) for i in missing]
         for source, future in zip(missing, futures, strict=True):
             try:
-                result = record_item(ws, source, future.result(), contents, config, run)
+                fetched = future.result()
+                if fetched is None:
+                    left += 1
+                    continue
+                result = record_item(ws, source, fetched, contents, config, run)
             except LeaseLost:
                 raise
             except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
@@ -97,7 +115,7 @@ def _fetch_and_record(
             results.append(result)
             bar.advance(result)
             tell(len(results))
-    return summarised(Stage.ACQUIRE, results, broken, done)
+    return replace(summarised(Stage.ACQUIRE, results, broken, 0), left=left)
 
 
 def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) -> list[SourceItem]:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import CatalogError, Workspace
+from flows._deadline import Deadline
+from flows._polite import refusing
 from flows._progress import TrainingProgress, say
-from flows._stage import (
-    StageSummary,
-    conclude,
-    flow_run_id,
-    lease_owner,
-    meant_by_retry,
-    run_name,
-    summarised,
-)
+from flows._stage import conclude, flow_run_id, lease_owner, meant_by_retry, run_name, summarised
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, wanted
-from tasks.adapt import absent_held_out, adapt_inputs, adapt_model
+from tasks.adapt import absent_held_out, adapt_inputs, adapt_model, too_few_new
 
 
 @flow(name="adapt", flow_run_name=run_name("adapt"))
+@refusing
 def adapt(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
+    until: datetime | None = None,
 ) -> State[StageSummary]:
     """Fine-tune the base model on the current shards, or go on where a killed run stopped.
+
+    Nothing is begun below `adapt.min_new_clips`, unless `retry` is `all` or the run is named.
 
     Args:
         workspace: the workspace's folder.
@@ -40,17 +42,20 @@ def adapt(
             `all` everything.
         items: only this run (id).
         select: which of the finished items are done again, by verdict or snapshot; how many.
+        until: begin no item after this moment; also the end of `run.time_budget_h` counts.
     """
     config = config or SageConfig()
+    deadline = Deadline.of(config, until)
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.ADAPT.value, lease_owner()):
-        summary = _adapt(
-            ws, config, Selection.of(ws, Stage.ADAPT, meant_by_retry(retry), items, select)
-        )
-    return conclude(ws, summary, config.run.max_failed_share)
+        selection = Selection.of(ws, Stage.ADAPT, meant_by_retry(retry), items, select)
+        summary = _adapt(ws, config, selection, deadline)
+    return conclude(ws, summary, config)
 
 
-def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSummary:
+def _adapt(
+    ws: Workspace, config: SageConfig, selection: Selection, deadline: Deadline
+) -> StageSummary:
     try:
         inputs = adapt_inputs(ws, config, selection.selector.snapshot)
     except (SageError, CatalogError) as error:
@@ -65,6 +70,12 @@ def _adapt(ws: Workspace, config: SageConfig, selection: Selection) -> StageSumm
         return summarised(Stage.ADAPT, [], [], 0)
     if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection):
         return summarised(Stage.ADAPT, [], [], 1)
+    asked_for = selection.retry is Retry.ALL or selection.scopes
+    if not asked_for and (few := too_few_new(inputs, ws, config)):
+        say("adapt:", few, "cyan")
+        return replace(summarised(Stage.ADAPT, [], [], 0), notes=[few])
+    if deadline.has_passed:
+        return replace(summarised(Stage.ADAPT, [], [], 0), left=1 if inputs.parts else 0)
     with TrainingProgress() as progress:
         result = adapt_model(str(ws.root), inputs, config, flow_run_id(), progress.step)
     progress.tell(Stage.ADAPT.value, result)

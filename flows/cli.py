@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flows import _export, _forget, _housekeeping, _models, _replay, _show, _study
+from flows import _export, _forget, _housekeeping, _models, _operate, _replay, _show, _study
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -106,7 +106,7 @@ def run(
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry: RetryOption = Retry.NONE,
+    retry: RetryOption = Retry.MISSING,
     item: ItemOption = None,
     reason: ReasonOption = None,
     verdict: VerdictOption = None,
@@ -140,7 +140,7 @@ def _stage_command(stage: Stage, text: str) -> None:
             sources: SourcesArgument = None,
             config: ConfigOption = None,
             set_: SetOption = None,
-            retry: RetryOption = Retry.NONE,
+            retry: RetryOption = Retry.MISSING,
             item: ItemOption = None,
             reason: ReasonOption = None,
             verdict: VerdictOption = None,
@@ -157,7 +157,7 @@ def _stage_command(stage: Stage, text: str) -> None:
         workspace: WorkspaceOption,
         config: ConfigOption = None,
         set_: SetOption = None,
-        retry: RetryOption = Retry.NONE,
+        retry: RetryOption = Retry.MISSING,
         item: ItemOption = None,
         reason: ReasonOption = None,
         verdict: VerdictOption = None,
@@ -178,7 +178,7 @@ def curate(
     workspace: WorkspaceOption,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry: RetryOption = Retry.NONE,
+    retry: RetryOption = Retry.MISSING,
     item: ItemOption = None,
     reason: ReasonOption = None,
     verdict: VerdictOption = None,
@@ -196,7 +196,7 @@ def reconstruct(
     workspace: WorkspaceOption,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry: RetryOption = Retry.NONE,
+    retry: RetryOption = Retry.MISSING,
     item: ItemOption = None,
     reason: ReasonOption = None,
     verdict: VerdictOption = None,
@@ -217,7 +217,7 @@ def adapt(
     workspace: WorkspaceOption,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry: RetryOption = Retry.NONE,
+    retry: RetryOption = Retry.MISSING,
     item: ItemOption = None,
     reason: ReasonOption = None,
     verdict: VerdictOption = None,
@@ -265,6 +265,10 @@ def serve(
     _teach(
         lambda: serve_deployments(_opened(workspace), sources or [], settings, cron, timezone, port)
     )
+
+
+app.command()(_operate.deploy)
+app.command()(_operate.notify)
 
 
 @app.command()

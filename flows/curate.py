@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._deadline import Deadline
 from flows._duplicates import settled
 from flows._kept import tell_kept
-from flows._stage import (
-    Job,
-    StageSummary,
-    conclude,
-    flow_run_id,
-    lease_owner,
-    meant_by_retry,
-    run_jobs,
-    run_name,
-)
+from flows._polite import refusing
+from flows._stage import Job, conclude, flow_run_id, lease_owner, meant_by_retry, run_jobs, run_name
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, plan_curate
@@ -25,13 +21,15 @@ from tasks.curate import curate_video, redecide_video
 
 
 @flow(name="curate", flow_run_name=run_name("curate"))
+@refusing
 def curate(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     redecide: bool = False,
+    until: datetime | None = None,
 ) -> State[StageSummary]:
     """Judge every fetched video that has no verdict yet, and cut the good ones into clips.
 
@@ -46,8 +44,10 @@ def curate(
         select: which of the finished items are done again, by verdict or snapshot; how many.
         redecide: judge stored scores under these settings and decode nothing. An item without the scores
             that it takes keeps the verdict that it has, and is named.
+        until: begin no item after this moment; also the end of `run.time_budget_h` counts.
     """
     config = config or SageConfig()
+    deadline = Deadline.of(config, until)
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.CURATE.value, lease_owner()):
         selection = Selection.of(ws, Stage.CURATE, meant_by_retry(retry), items, select)
@@ -62,6 +62,8 @@ def curate(
             )
             for i in plan.missing
         ]
-        summary = run_jobs(Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done)
+        summary = run_jobs(
+            Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done, deadline=deadline
+        )
         summary = settled(ws, config, run, summary)
-    return conclude(ws, summary, config.run.max_failed_share)
+    return conclude(ws, summary, config)

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import Workspace
+from data_catalog import CatalogError, Workspace
+from flows._artifacts import publish_gate
+from flows._deadline import Deadline
+from flows._polite import refusing
+from flows._progress import in_words, say
 from flows._stage import (
     Job,
-    StageSummary,
     conclude,
+    courtesy,
     flow_run_id,
     lease_owner,
     meant_by_retry,
     run_jobs,
     run_name,
 )
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
+from sage_core.errors import SageError
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.evaluate import evaluate_inputs, evaluate_run
+from tasks.promote import gate_rows, promote, said
 
 
 @flow(name="evaluate", flow_run_name=run_name("evaluate"))
+@refusing
 def evaluate(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
+    until: datetime | None = None,
 ) -> State[StageSummary]:
-    """Measure every adapted model that has no verdict yet side by side with its base.
+    """Measure every adapted model that has no verdict yet side by side with its base; let the gate judge it.
 
     Args:
         workspace: the workspace's folder.
@@ -39,8 +51,10 @@ def evaluate(
             `all` everything.
         items: only these training runs (ids).
         select: which of the finished items are done again, by verdict or snapshot; how many.
+        until: begin no item after this moment; also the end of `run.time_budget_h` counts.
     """
     config = config or SageConfig()
+    deadline = Deadline.of(config, until)
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.EVALUATE.value, lease_owner()):
         missing, done = _plan(
@@ -54,8 +68,26 @@ def evaluate(
             )
             for item in missing
         ]
-        summary = run_jobs(Stage.EVALUATE, jobs, workers=1, done_before=done)
-    return conclude(ws, summary, config.run.max_failed_share)
+        summary = run_jobs(Stage.EVALUATE, jobs, workers=1, done_before=done, deadline=deadline)
+        summary = _gated(ws, config, run, summary)
+    return conclude(ws, summary, config)
+
+
+def _gated(ws: Workspace, config: SageConfig, run: str, summary: StageSummary) -> StageSummary:
+    """Let the gate decide who is latest, and tell it; a failure counts as work undone."""
+    try:
+        decisions = promote(str(ws.root), config, run)
+    except (SageError, CatalogError, OSError) as error:
+        return replace(summary, broken=[*summary.broken, f"latest: {in_words(error)}"])
+    notes = [said(decision) for decision in decisions]
+    if decisions:
+        with courtesy("gate in the UI"):
+            publish_gate(
+                gate_rows(decisions), "\n".join(["# Gate", "", *(f"- {n}" for n in notes)])
+            )
+    for note in notes:
+        say("latest:", note, "cyan")
+    return replace(summary, notes=notes)
 
 
 def _plan(ws: Workspace, config: SageConfig, selection: Selection) -> tuple[list[str], int]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from data_catalog import Workspace
+from flows._deadline import Deadline
 from flows._duplicates import settled_before
 from flows._kept import tell_kept
-from flows._stage import (
-    Job,
-    StageSummary,
-    conclude,
-    flow_run_id,
-    lease_owner,
-    meant_by_retry,
-    run_jobs,
-    run_name,
-)
+from flows._polite import refusing
+from flows._stage import Job, conclude, flow_run_id, lease_owner, meant_by_retry, run_jobs, run_name
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.sfm.backends import recipe_of
 from sage_core.types import Stage
@@ -26,13 +22,15 @@ from tasks.reconstruct import reconstruct_clip, redecide_clip
 
 
 @flow(name="reconstruct", flow_run_name=run_name("reconstruct"))
+@refusing
 def reconstruct(
     workspace: str,
     config: SageConfig | None = None,
-    retry: Retry = Retry.NONE,
+    retry: Retry = Retry.MISSING,
     items: list[str] | None = None,
     select: Selector | None = None,
     redecide: bool = False,
+    until: datetime | None = None,
 ) -> State[StageSummary]:
     """Run COLMAP and the gate on every accepted clip that has no verdict yet.
 
@@ -45,8 +43,10 @@ def reconstruct(
         select: which of the finished items are done again, by verdict or snapshot; how many.
         redecide: judge stored figures under these thresholds; decode and map nothing. A clip without the
             figures or the model that it takes keeps the verdict that it has, and is named.
+        until: begin no item after this moment; also the end of `run.time_budget_h` counts.
     """
     config = config or SageConfig()
+    deadline = Deadline.of(config, until)
     recipe_of(config.reconstruct)  # a detector that is not there is refused before any clip
     ws = Workspace.open(workspace)
     with ws.catalog.lease(Stage.RECONSTRUCT.value, lease_owner()):
@@ -64,6 +64,10 @@ def reconstruct(
             if not redecide or ws.catalog.find(i.item, Stage.RECONSTRUCT.value)
         ]
         summary = run_jobs(
-            Stage.RECONSTRUCT, jobs, workers=config.run.workers, done_before=plan.done
+            Stage.RECONSTRUCT,
+            jobs,
+            workers=config.run.workers,
+            done_before=plan.done,
+            deadline=deadline,
         )
-    return conclude(ws, summary, config.run.max_failed_share)
+    return conclude(ws, summary, config)

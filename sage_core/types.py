@@ -89,6 +89,7 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
     # Training and evaluation.
     NO_DATA = "no_data"
+    WORSE_THAN_BASE = "worse_than_base"
     BAD_CHECKPOINT = "bad_checkpoint"
     NOT_FINITE = "not_finite"
     BAD_CONFIG = "bad_config"
@@ -140,6 +141,7 @@ REASON_TEXT: dict[Reason, str] = {
     Reason.MISSING_INPUT: "an artifact that an earlier stage recorded is not there any more",
     Reason.INTERNAL_ERROR: "an error that SAGE did not foresee: please report it with its message",
     Reason.NO_DATA: "nothing to train or evaluate on",
+    Reason.WORSE_THAN_BASE: "an adapted model that is worse than its base somewhere: kept, but not latest",
     Reason.BAD_CHECKPOINT: "model weights that do not fit or cannot be trusted",
     Reason.NOT_FINITE: "the loss or the gradient stopped being finite too often",
     Reason.BAD_CONFIG: "settings that contradict each other or lack something that is needed",

@@ -26,11 +26,10 @@ class Retry(StrEnum):
     """Also what failed, retryable or not."""
     ALL = "all"
     """Everything that is selected."""
-    NONE = MISSING
-    """Its former name; the word "none" is understood, too."""
 
     @classmethod
     def _missing_(cls, value: object) -> Retry | None:
+        """The word "none", by which `missing` went before, is understood, too."""
         return cls.MISSING if value == "none" else None
 
 

@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from sage_core.acquisition.room import used_bytes
 from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
+from tasks._slots import slot
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 from tasks.tombstones import Tombstones
 
@@ -111,13 +113,32 @@ def is_ruled_otherwise(
 
 
 @task(name="acquire", task_run_name="acquire-{source.item}", cache_policy=NO_CACHE)
-def fetch_item(workspace: str, source: SourceItem, config: SageConfig, gate: HostGate) -> Attempt:
+def fetch_item(
+    workspace: str,
+    source: SourceItem,
+    config: SageConfig,
+    gate: HostGate,
+    until: datetime | None = None,
+) -> Attempt | None:
     """Bring an item's file into the workspace and check it; records nothing and raises nothing.
 
-    ``gate`` is shared by all fetches of a run.
+    ``gate`` is shared by all fetches of a run. None, and nothing was done, if the moment ``until`` has come
+    before the fetch could begin: no more than ``acquire.downloads`` run at a time on this machine.
     """
     ws = Workspace.open(workspace)
-    return attempt(source.item, Stage.ACQUIRE, lambda: _fetch(ws, source, config, gate))
+
+    def late() -> bool:
+        return until is not None and datetime.now(UTC) >= until
+
+    def fetched() -> Attempt:
+        return attempt(source.item, Stage.ACQUIRE, lambda: _fetch(ws, source, config, gate))
+
+    if late():
+        return None
+    if source.kind is not SourceKind.URL:
+        return fetched()
+    with slot("download", config.acquire.downloads, give_up=late) as there_is_one:
+        return fetched() if there_is_one else None
 
 
 def record_item(

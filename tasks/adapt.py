@@ -20,7 +20,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import StageEvent, StoreError, Workspace
+from data_catalog import Snapshot, StageEvent, StoreError, Workspace
 from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
@@ -30,6 +30,8 @@ from sage_core.training.difficulties import known_difficulties
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
 from tasks._plan import assembled_clips
 from tasks._unit import Outcome, brief, judge
+from tasks.freeze import freeze
+from tasks.latest import Promoted, latest, trained_clips
 
 OnStep = Callable[[dict[str, Any]], None]
 logger = logging.getLogger("sage.tasks")
@@ -49,6 +51,8 @@ class RunInputs:
         hash: over shards, clips, base weights and difficulties.
         origins: what ``adapt.mixing.sources`` tells clips by: video and source, by clip.
         difficulties: by clip, if ``adapt.mixing`` asks for them.
+        base: what the run begins from: ``adapt.base``, or the weights that are ``latest``.
+        new_clips: how many clips ``latest`` was not trained on.
     """
 
     item: str
@@ -57,10 +61,14 @@ class RunInputs:
     hash: str
     origins: dict[str, tuple[str, str]] = field(default_factory=dict)
     difficulties: dict[str, float | None] | None = None
+    base: str = ""
+    new_clips: int = 0
 
 
 def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None) -> RunInputs:
     """The current clips that are not held out, frozen; or those of an older ``snapshot`` (its id).
+
+    A run is known by what it learns from: the same clips in the same shards, the same weights to begin from.
 
     Raises:
         CheckpointError: the base weights are not there.
@@ -77,15 +85,38 @@ def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None)
             event.artifacts[name].path: event.artifacts[name] for name in ("frames", "clips")
         }
     origins = {clip: (event.parent or clip, event.source) for clip, event in chosen.items()}
-    frozen = _freeze(ws, parts, list(shards.values()), snapshot)
-    contents = [sha256_of(weights_path(config.adapt.base))]
+    files = list(shards.values())
+    frozen = _freeze(ws, parts, files, snapshot or freeze(ws))
+    promoted = latest(ws)
+    base = _base(ws, config, promoted)
+    contents = [sha256_of(weights_path(base))]
     known = known_difficulties(_mined(ws, parts, origins), config.adapt, config.run.seed)
     difficulties = None if known is None else dict(known)
     if difficulties is not None:
         contents.append(json.dumps(difficulties))
-    inputs = _hash(frozen, *contents)
+    inputs = _hash(_identity(parts, files), *contents)
     item = "r" + _hash(inputs, config.stage_hash(Stage.ADAPT))
-    return RunInputs(item, frozen, parts, inputs, origins, difficulties)
+    seen = trained_clips(ws, promoted) if promoted else frozenset()
+    new = len(chosen.keys() - seen)
+    return RunInputs(item, frozen, parts, inputs, origins, difficulties, base, new)
+
+
+def _base(ws: Workspace, config: SageConfig, promoted: Promoted | None) -> str:
+    if config.adapt.start == "base" or promoted is None:
+        return config.adapt.base
+    return str(ws.store.path(promoted.weights))
+
+
+def too_few_new(inputs: RunInputs, ws: Workspace, config: SageConfig) -> str | None:
+    """Why no run begins yet: fewer new clips than wanted; None if there are enough."""
+    promoted = latest(ws)
+    wanted = config.adapt.min_new_clips
+    if promoted is not None and config.adapt.start == "latest":
+        wanted = max(1, wanted)  # or every night would train on what the last one made
+    if not inputs.parts or inputs.new_clips >= wanted:
+        return None
+    since = f"since latest ({promoted.run})" if promoted else "in all"
+    return f"{inputs.new_clips} new clips {since}, and adapt.min_new_clips wants {wanted}"
 
 
 def _current_shards(ws: Workspace) -> dict[str, StageEvent]:
@@ -98,8 +129,10 @@ def _frozen_shards(ws: Workspace, name: str) -> dict[str, StageEvent]:
     """The events of a snapshot's clips, with the shards that hold them there; those are read through."""
     snapshot = ws.catalog.load_snapshot(name)
     by_path = {shard.path: shard for shard in snapshot.shards}
+    current = {a for e in _current_shards(ws).values() for a in e.artifacts.values()}
     for shard in snapshot.shards:
-        if not ws.store.verify(shard, deep=True):
+        # What the catalog names today is checked as it always is; read through is what it names no more.
+        if not ws.store.verify(shard, deep=shard not in current):
             raise StoreError(
                 f"{shard.path} of snapshot {name} is not there as it was frozen: it cannot be trained on "
                 "again"
@@ -136,6 +169,13 @@ def _freeze(
     return ws.catalog.snapshot(shards, query, older).id
 
 
+def _identity(parts: dict[str, list[str]], shards: list[Artifact]) -> str:
+    """The list of shards by content: not by what else the night's snapshot held, kept out of training."""
+    if not shards:
+        return ""
+    return Snapshot.of(shards, {"stage": Stage.ASSEMBLE.value, "clips": parts}, None).id
+
+
 def _mined(
     ws: Workspace, parts: dict[str, list[str]], origins: dict[str, tuple[str, str]]
 ) -> list[MinedClip]:
@@ -150,7 +190,10 @@ def absent_held_out(ws: Workspace, config: SageConfig) -> list[str]:
     """The names in ``adapt.held_out`` that no clip in a shard goes by: most likely slips."""
     events = [ws.catalog.find(clip, Stage.ASSEMBLE.value) for clip in assembled_clips(ws)]
     known = [(e.item, e.parent or e.item, e.source) for e in events if e is not None]
-    single = [config.adapt.model_copy(update={"held_out": (n,)}) for n in config.adapt.held_out]
+    single = [
+        config.adapt.model_copy(update={"held_out": (n,), "held_out_share": 0.0})
+        for n in config.adapt.held_out
+    ]
     return [one.held_out[0] for one in single if not any(one.holds_out(*names) for names in known)]
 
 
@@ -175,7 +218,7 @@ def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> Trai
     """
     clips = _mined(ws, inputs.parts, inputs.origins)
     return TrainSettings(
-        adapt=config.adapt,
+        adapt=config.adapt.model_copy(update={"base": inputs.base or config.adapt.base}),
         datasets=mixed(clips, config.adapt.mixing, inputs.difficulties),
         out=str(ws.store.path(f"runs/{inputs.item}")),
         seed=config.run.seed,
@@ -219,7 +262,7 @@ def judged_run(
         ws,
         item=inputs.item,
         stage=Stage.ADAPT,
-        source=config.adapt.base,
+        source=inputs.base or config.adapt.base,
         parent=None,
         config=config,
         input_hash=inputs.hash,

@@ -12,6 +12,7 @@ from sage_core.config.adapt import AdaptConfig
 from sage_core.config.assemble import AssembleConfig
 from sage_core.config.curate import CurateConfig
 from sage_core.config.evaluate import EvaluateConfig
+from sage_core.config.promote import PromoteConfig
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.config.retention import RetentionConfig
 from sage_core.types import Stage
@@ -43,6 +44,14 @@ class RunConfig(Section):
         gt=0,
         affects_result=False,
     )
+    time_budget_h: float | None = setting(
+        None,
+        "Hours after its start at which a run begins no further item; what it is at is finished, what is "
+        "left is counted and done by the next run. Empty for no end.",
+        gt=0,
+        le=24 * 365,
+        affects_result=False,
+    )
 
 
 class SageConfig(Section):
@@ -56,6 +65,7 @@ class SageConfig(Section):
     adapt: AdaptConfig = subsection(AdaptConfig)
     evaluate: EvaluateConfig = subsection(EvaluateConfig)
     retention: RetentionConfig = subsection(RetentionConfig)
+    promote: PromoteConfig = subsection(PromoteConfig)
     preset: str | None = Field(None, description="Name of the preset that these values began from.")
 
     def stage_hash(self, stage: Stage | str) -> str:

@@ -94,6 +94,13 @@ class AcquireConfig(Section):
     download_timeout_s: float = setting(
         3600.0, "Longest time for one download, in seconds.", gt=0, affects_result=False
     )
+    downloads: int = setting(
+        8,
+        "Downloads at a time on this machine, over all workspaces and runs; run.workers bounds those of one.",
+        ge=1,
+        le=256,
+        affects_result=False,
+    )
     rate_limit_kib_s: float | None = setting(
         None, "Cap on the speed of one download, in KiB/s.", gt=0, affects_result=False
     )

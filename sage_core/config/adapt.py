@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -170,6 +171,27 @@ class AdaptConfig(EngineConfig):
         "Clips that are kept out of training, for evaluation: ids of clips or videos, or parts of what "
         "the user gave as source.",
     )
+    held_out_share: float = setting(
+        0.0,
+        "Share of the videos whose clips are kept out of training besides, for evaluation: those whose id's "
+        "hash says so, on every machine and night the same. Raised, it keeps out further ones.",
+        ge=0,
+        lt=1,
+        affects_result=False,  # which clips it keeps out is part of a run's inputs
+    )
+    start: Literal["base", "latest"] = setting(
+        "base",
+        "What a run begins from: adapt.base, or the model that is `latest` in the workspace (adapt.base "
+        "until there is one).",
+        affects_result=False,  # the weights themselves are part of a run's inputs
+    )
+    min_new_clips: int = setting(
+        0,
+        "New clips, since those that `latest` was trained on, below which no run begins. From `latest` at "
+        "least one is wanted in any case.",
+        ge=0,
+        affects_result=False,
+    )
     sampling: SamplingConfig = subsection(SamplingConfig)
     mixing: MixingConfig = subsection(MixingConfig)
     curriculum: CurriculumConfig = subsection(CurriculumConfig)
@@ -223,8 +245,12 @@ class AdaptConfig(EngineConfig):
     )
 
     def holds_out(self, clip: str, video: str, source: str) -> bool:
-        """Whether a clip is kept out of training."""
-        return any(name in (clip, video) or name in source for name in self.held_out)
+        """Whether a clip is kept out of training: it is named, or its video is in the held-out share.
+
+        The share goes by video, lest the model sees the same room from the clip beside it.
+        """
+        named = any(name in (clip, video) or name in source for name in self.held_out)
+        return named or _place(video) < self.held_out_share
 
     @model_validator(mode="after")
     def _consistent(self) -> AdaptConfig:
@@ -271,3 +297,8 @@ class AdaptConfig(EngineConfig):
                 f"loss.references {loss.references} are more than the views of a sample, {name} {fewest}"
             )
         return self
+
+
+def _place(video: str) -> float:
+    """A place in 0..1 that an id has for ever."""
+    return int.from_bytes(hashlib.sha256(f"held-out:{video}".encode()).digest()[:8]) / 2**64

@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from data_catalog import LeaseHeld, StageEvent, Workspace
 from flows import _show
 from flows._progress import in_words, literal
-from flows._stage import StageSummary, courtesy, describe
+from flows._stage import courtesy
+from flows._summary import StageSummary, describe
 from flows.cli import app
 from flows.report import write_report
 from sage_core import sandbox

@@ -9,7 +9,7 @@ import pytest
 
 from data_catalog import StageEvent, Workspace, views
 from flows._duplicates import settled, settled_before
-from flows._stage import StageSummary
+from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.config.duplicates import DuplicatesConfig
 from sage_core.errors import SageError
