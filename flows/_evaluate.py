@@ -23,7 +23,8 @@ _ALONE = {"rich_help_panel": "Stand-alone (without a workspace)"}
 ModelOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="A weights file or a model's name, or LABEL=WEIGHTS. Repeatable: others are compared with the first.",
+        help="A weights file or a model's name, or LABEL=WEIGHTS. Repeatable: others are compared with the "
+        "first.",
         **_ALONE,
     ),
 ]

@@ -192,8 +192,8 @@ def _checked(job: Benchmark, frames: FrameList, scenes: _Scenes) -> dict[str, st
         if not found.sound and not job.unchecked:
             raise SageError(
                 f"{name} below {job.root} does not agree with itself: {found.verdict()}. Nothing was "
-                f"measured; `sage datasets check {job.reading} {job.root}` says more, --unchecked measures all "
-                "the same",
+                f"measured; `sage datasets check {job.reading} {job.root}` says more, --unchecked measures "
+                "all the same",
                 reason=Reason.QUALITY_GATE,
             )
         verdicts[name] = found.verdict()
