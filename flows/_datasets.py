@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from flows._ending import MANY_FAILED, teach, usage
 from flows._progress import literal, say
 
 if TYPE_CHECKING:
-    from sage_core.evaluation.datasets import SceneCheck
+    from sage_core.evaluation.datasets import DataSet, SceneCheck
 
 app = typer.Typer(
     no_args_is_help=True, help="RGB-D data sets and protocols to evaluate on; check a copy of one."
@@ -30,26 +30,26 @@ def list_datasets(json_: JsonOption = False) -> None:
     """List the data sets that SAGE reads: licence, where to get each, and the files that it expects."""
     from sage_core.evaluation.datasets import DATASETS
 
-    rows = [
-        {
-            "name": d.name,
-            "title": d.title,
-            "licence": d.licence,
-            "where": d.where,
-            "layout": d.layout,
-            "variants": {f"{d.name}:{v}": text for v, text in d.variants.items()},
-        }
-        for d in DATASETS.values()
-    ]
     if json_:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([_facts(one) for one in DATASETS.values()], indent=2))
         return
-    for row in rows:
-        console.print(literal(f"{row['name']}  {row['title']}", "bold"), soft_wrap=True)
-        for key in ("licence", "where", "layout"):
-            console.print(literal(f"    {key}: {row[key]}"), soft_wrap=True)
-        for name, text in dict(row["variants"]).items():  # type: ignore[call-overload]
-            console.print(literal(f"    {name}: {text}"), soft_wrap=True)
+    for one in DATASETS.values():
+        console.print(literal(f"{one.name}  {one.title}", "bold"), soft_wrap=True)
+        told = {"licence": one.licence, "where": one.where, "layout": one.layout}
+        told |= {f"{one.name}:{variant}": text for variant, text in one.variants.items()}
+        for key, text in told.items():
+            console.print(literal(f"    {key}: {text}"), soft_wrap=True)
+
+
+def _facts(one: DataSet) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "title": one.title,
+        "licence": one.licence,
+        "where": one.where,
+        "layout": one.layout,
+        "variants": {f"{one.name}:{variant}": text for variant, text in one.variants.items()},
+    }
 
 
 @app.command()
