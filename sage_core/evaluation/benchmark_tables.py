@@ -35,8 +35,8 @@ def tables(rows: Rows, scenes: Sequence[str]) -> dict[str, Any]:
         scenes: the scene of each tuple.
 
     ``total`` is the mean over tuples (each scene is one tuple where a protocol takes one a scene);
-    ``better`` the share of tuples in which a model beats the first, ``compared_with``; ``change`` the relative
-    change of the mean.
+    ``better`` the share of tuples in which a model beats the first, ``compared_with``; ``change`` the
+    relative change of the mean.
     """
     first = next(iter(rows))
     by_scene = {
