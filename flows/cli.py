@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from flows import _export, _forget, _housekeeping, _models, _operate, _replay, _show, _study
+from flows import (
+    _datasets,
+    _evaluate,
+    _export,
+    _forget,
+    _housekeeping,
+    _models,
+    _operate,
+    _replay,
+    _show,
+    _study,
+)
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
@@ -45,6 +56,7 @@ shards_app = typer.Typer(no_args_is_help=True, help="Check and look into Parquet
 app.add_typer(config_app, name="config")
 app.add_typer(shards_app, name="shards")
 app.add_typer(_models.app, name="models")
+app.add_typer(_datasets.app, name="datasets")
 app.command()(_study.study)
 app.command()(_forget.forget)
 app.command()(_export.export)
@@ -242,7 +254,52 @@ def adapt(
     _run(workspace, [], [Stage.ADAPT], settings, retry, item, select)
 
 
-_stage_command(Stage.EVALUATE, "Measure base and adapted model side by side.")
+@app.command()
+def evaluate(
+    context: typer.Context,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace", "-w", envvar="SAGE_WORKSPACE", help="Evaluate this workspace's runs."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry: RetryOption = Retry.NONE,
+    item: ItemOption = None,
+    reason: ReasonOption = None,
+    verdict: VerdictOption = None,
+    snapshot: SnapshotOption = None,
+    limit: LimitOption = None,
+    model: _evaluate.ModelOption = None,
+    protocol: _evaluate.ProtocolOption = None,
+    root: _evaluate.RootOption = None,
+    out: _evaluate.OutOption = None,
+    tuples: _evaluate.TuplesOption = None,
+    partial: _evaluate.PartialOption = False,
+    unchecked: _evaluate.UncheckedOption = False,
+    lpips: _evaluate.LpipsOption = None,
+    device: _evaluate.DeviceOption = "auto",
+    threads: _evaluate.ThreadsOption = -1,
+) -> None:
+    """Measure models: adapted runs beside their base, or any weights on a data set.
+
+    With --workspace it is the stage: every adapted run of the current settings, beside its base.
+
+    With --model, --protocol and --root it needs no workspace: any models on a data set in its original
+    layout. Killed at any moment, the same command goes on.
+    """
+    if model or protocol or root:
+        _evaluate.without_workspace(context)
+        asked = _evaluate.Asked(
+            model or [], protocol, root, out, tuples, partial, unchecked, lpips, device, threads
+        )
+        _teach(lambda: _evaluate.stand_alone(asked))
+        return
+    if workspace is None:
+        _usage("give --workspace, or --model, --protocol and --root (`sage evaluate --help`)")
+    select, settings = _selector(reason, verdict, snapshot, limit), _config(config, set_)
+    _run(workspace, [], [Stage.EVALUATE], settings, retry, item, select)
 
 
 @app.command()

@@ -102,7 +102,7 @@ def score_sample(
 
 def _likeness(rendered: Tensor, images: Tensor, rendering: Rendering) -> dict[str, float]:
     """Means over the targets [T, 3, H, W]."""
-    pairs = list(zip(_as_arrays(rendered), _as_arrays(images), strict=True))
+    pairs = list(zip(image_arrays(rendered), image_arrays(images), strict=True))
     figures = {
         "target_psnr": float(np.mean([psnr(a, b) for a, b in pairs])),
         "target_ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
@@ -113,7 +113,8 @@ def _likeness(rendered: Tensor, images: Tensor, rendering: Rendering) -> dict[st
     return figures
 
 
-def _as_arrays(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+def image_arrays(images: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Images [N, 3, H, W] as arrays [N, H, W, 3]."""
     return np.asarray(images.permute(0, 2, 3, 1).cpu())
 
 

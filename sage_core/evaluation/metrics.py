@@ -92,11 +92,11 @@ def align(points: npt.ArrayLike, true_points: npt.ArrayLike, valid: Mask) -> tup
     Raises:
         SageError: not one valid pixel, or a prediction that is not finite.
     """
-    prediction, truth = _masked(points, valid), _masked(true_points, valid)
+    prediction, truth = masked_points(points, valid), masked_points(true_points, valid)
     prediction = prediction / _mean_distance(prediction, valid)
     prediction, truth = _centred(prediction, valid), _centred(truth, valid)
-    size = min(max(_size(prediction, valid), 1e-3), 1e3)
-    return np.asarray(prediction * (_size(truth, valid) / size)), truth
+    size = min(max(median_size(prediction, valid), 1e-3), 1e3)
+    return np.asarray(prediction * (median_size(truth, valid) / size)), truth
 
 
 def view_errors(aligned: Array, truth: Array, valid: Mask) -> Array:
@@ -109,7 +109,7 @@ def view_errors(aligned: Array, truth: Array, valid: Mask) -> Array:
 
 def normalised_errors(points: npt.ArrayLike, true_points: npt.ArrayLike, valid: Mask) -> Array:
     """Distances at the valid pixels [M] once either side has mean distance 1 to the origin."""
-    prediction, truth = _masked(points, valid), _masked(true_points, valid)
+    prediction, truth = masked_points(points, valid), masked_points(true_points, valid)
     prediction = prediction / _mean_distance(prediction, valid)
     truth = truth / _mean_distance(truth, valid)
     return np.asarray(np.linalg.norm(prediction - truth, axis=-1)[valid])
@@ -123,7 +123,9 @@ def nearest_distances(a: Array, b: Array, workers: int = 1) -> tuple[Array, Arra
 
 
 def tree(points: Array) -> Any:
-    """A k-d tree of points [N, 3]; split at middles, not medians, which clouds of pictures are found in faster."""
+    """A k-d tree of points [N, 3]; split at middles, not medians, which clouds of pictures are found in
+    faster.
+    """
     from scipy.spatial import cKDTree
 
     return cKDTree(points, balanced_tree=False, compact_nodes=False)
@@ -134,7 +136,12 @@ def chamfer(to_b: Array, to_a: Array) -> float:
     return min(float(np.square(to_b).mean() + np.square(to_a).mean()), ERROR_CAP)
 
 
-def _masked(points: npt.ArrayLike, valid: Mask) -> Array:
+def masked_points(points: npt.ArrayLike, valid: Mask) -> Array:
+    """Points [V, H, W, 3] in double precision, 0 where not valid.
+
+    Raises:
+        SageError: not one valid pixel, or a valid point that is not finite.
+    """
     array = np.asarray(points, np.float64)
     if not valid.any():
         raise SageError(
@@ -155,19 +162,20 @@ def _mean_distance(points: Array, valid: Mask) -> float:
     return max(float(np.linalg.norm(points, axis=-1).sum() / (valid.sum() + _EPS)), _EPS)
 
 
-def _lower_median(values: Array) -> Array:
+def lower_median(values: Array) -> Array:
     """Along axis 0; the lower of the two middle values where their count is even, as torch has it."""
     middle = (len(values) - 1) // 2
     return np.asarray(np.partition(values, middle, axis=0)[middle])
 
 
 def _centred(points: Array, valid: Mask) -> Array:
-    return np.where(valid[..., None], points - _lower_median(points[valid]), 0.0)
+    return np.where(valid[..., None], points - lower_median(points[valid]), 0.0)
 
 
-def _size(points: Array, valid: Mask) -> float:
+def median_size(points: Array, valid: Mask) -> float:
+    """Median distance of the valid points from their median."""
     cloud = points[valid]
-    return float(_lower_median(np.linalg.norm(cloud - _lower_median(cloud), axis=-1)))
+    return float(lower_median(np.linalg.norm(cloud - lower_median(cloud), axis=-1)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,27 +27,43 @@ _DEPTH_TOLERANCE = 0.1
 _TRIES = 200
 
 
-def overlap_matrix(sequence: Scene) -> Array:
+Grid = tuple[Array, Array, Array]
+"""A coarse grid of a frame's pixels: their centres x [c], y [r], and depths [r, c]."""
+
+
+def coarse_grids(sequence: Scene) -> list[Grid]:
+    """The grids of all frames, which overlap is computed on."""
+    return [_coarse(sequence.depth(index)) for index in range(len(sequence))]
+
+
+def overlap_matrix(sequence: Scene, grids: list[Grid] | None = None) -> Array:
     """Overlap of all pairs of frames, float64 [N, N], 0..1, ones on the diagonal."""
-    coarse = [_coarse(sequence.depth(index)) for index in range(len(sequence))]
+    coarse = grids if grids is not None else coarse_grids(sequence)
     count = len(coarse)
     covered = np.eye(count)
     for b in range(count):
         world = _world_points(coarse[b], sequence, b)
         for a in range(count):
             if a != b and len(world):
-                covered[a, b] = _share_seen(world, coarse[a], sequence, a)
+                covered[a, b] = _seen(world, coarse[a], sequence, a).mean()
     return np.asarray((covered + covered.T) / 2)
 
 
-def _coarse(depth: npt.NDArray[np.float32]) -> tuple[Array, Array, Array]:
-    """A grid of pixels: their centres x [c], y [r], and depths [r, c]."""
+def coverage(scene: Scene, grids: list[Grid], inputs: Sequence[int], target: int) -> float:
+    """Share of a frame's pixels with depth that one of the inputs sees, too, at the depth measured there."""
+    world = _world_points(grids[target], scene, target)
+    if not len(world):
+        return 0.0
+    return float(np.any([_seen(world, grids[i], scene, i) for i in inputs], axis=0).mean())
+
+
+def _coarse(depth: npt.NDArray[np.float32]) -> Grid:
     rows = ((np.arange(_GRID[0]) + 0.5) * depth.shape[0] / _GRID[0]).astype(int)
     columns = ((np.arange(_GRID[1]) + 0.5) * depth.shape[1] / _GRID[1]).astype(int)
     return columns + 0.5, rows + 0.5, depth[np.ix_(rows, columns)].astype(np.float64)
 
 
-def _world_points(coarse: tuple[Array, Array, Array], sequence: Scene, index: int) -> Array:
+def _world_points(coarse: Grid, sequence: Scene, index: int) -> Array:
     x, y, depth = coarse
     pixels = np.stack(np.meshgrid(x, y), axis=-1)
     known = depth > 0
@@ -56,9 +72,8 @@ def _world_points(coarse: tuple[Array, Array, Array], sequence: Scene, index: in
     return transform(invert(frame.cam_from_world), camera)
 
 
-def _share_seen(
-    world: Array, coarse: tuple[Array, Array, Array], sequence: Scene, index: int
-) -> float:
+def _seen(world: Array, coarse: Grid, sequence: Scene, index: int) -> npt.NDArray[np.bool_]:
+    """Which world points [N, 3] a frame sees at the depth that it measured."""
     xs, ys, depth = coarse
     frame = sequence.frames[index]
     pixels, z = project(frame.intrinsics, transform(frame.cam_from_world, world))
@@ -71,7 +86,7 @@ def _share_seen(
     measured = np.zeros(len(z))
     measured[inside] = depth[row[inside], column[inside]]
     agrees = np.abs(measured - z) < _DEPTH_TOLERANCE * z
-    return float((inside & (measured > 0) & agrees).mean())
+    return np.asarray(inside & (measured > 0) & agrees)
 
 
 def draw_tuples(

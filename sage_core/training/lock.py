@@ -21,8 +21,10 @@ class RunHeldError(TrainingError):
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, held: str = "being trained") -> Iterator[None]:
     """Hold a run folder; the system lets go of it when the holder dies, however it dies.
+
+    ``held`` says in messages what the holder does with it.
 
     Raises:
         RunHeldError: another living process holds it; the message names process and host.
@@ -35,7 +37,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise RunHeldError(
-                f"{folder} is being trained by {holder}: wait for it, or stop it"
+                f"{folder} is {held} by {holder}: wait for it, or stop it"
             ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

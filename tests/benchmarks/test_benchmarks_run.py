@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import masks, rasteriser, reader
+from benchmarks import chamfer, masks, rasteriser, reader
 from sage_core.types import Reason
 
 
@@ -37,6 +37,14 @@ def test_rasteriser_contestants_draw_the_same():
     for image, alpha, depth in drawn[1:]:
         for a, b in zip((image, alpha, depth), drawn[0], strict=True):
             assert (a - b).abs().mean() < 1e-4
+
+
+def test_chamfer(capsys, tmp_path):
+    small = ("--views", "2", "--size", "16", "--rounds", "1")
+    found, record = rows(capsys, chamfer.main, tmp_path / "out.json", *small)
+    assert next(row["nearest neighbours"] for row in found) == "plain, 1 thread"
+    assert record["points"] == 512
+    assert all(row["CPU, share of plain"] > 0 for row in found)
 
 
 def test_reader(capsys, tmp_path):

@@ -71,9 +71,15 @@ def pinhole(fx: float, fy: float, cx: float, cy: float) -> Array:
 
 
 def one_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """Width and height of the first picture."""
+    """Width and height of the first picture.
+
+    Raises:
+        MediaError: it is not there, or cannot be decoded.
+    """
     import cv2
 
+    if not paths[0].is_file():
+        raise MediaError(f"{paths[0]} is not there", reason=Reason.MISSING_INPUT)
     picture = cv2.imread(str(paths[0]), cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise MediaError(f"{paths[0]} cannot be decoded")

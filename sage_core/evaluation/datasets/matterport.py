@@ -52,7 +52,9 @@ def open_house(conf: Path, max_depth_m: float = 10.0, variant: str = "") -> Scen
     """
     folder = conf.parent.parent
     matrix: Array | None = None
-    frames, lost, height = [], [], 0
+    frames: list[Frame] = []
+    lost: list[int] = []
+    height = 0
     for words in (line.split() for line in lines_of(conf)):
         if words[:1] == ["intrinsics_matrix"]:
             matrix = numbers(words[1:], (3, 3), f"{conf}: intrinsics_matrix")

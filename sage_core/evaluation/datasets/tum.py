@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sage_core.errors import MediaError
 from sage_core.evaluation.datasets._readers import PictureReader, Reader, StraighteningReader
 from sage_core.evaluation.datasets._scene import Frame, Scene
-from sage_core.evaluation.datasets._text import HALF, lines_of, numbers, pinhole
+from sage_core.evaluation.datasets._text import HALF, lines_of, numbers, one_size, pinhole
 from sage_core.geometry import invert
 from sage_core.types import Reason
 
@@ -70,6 +70,11 @@ def open_sequence(folder: Path, max_depth_m: float = 10.0) -> Scene:
     rgb, depth = _list(folder / "rgb.txt"), _list(folder / "depth.txt")
     poses = _poses(folder / "groundtruth.txt")
     K, reader = _camera(folder.resolve().name, max_depth_m)
+    if (size := one_size([folder / rgb[1][0]])) != _SIZE:
+        raise MediaError(
+            f"{folder}: pictures of {size[0]}x{size[1]} are not those of TUM RGB-D (640x480), whose "
+            "intrinsics are known by name"
+        )
     of_depth = _nearest(rgb[0], depth[0])
     of_pose = _nearest(rgb[0], poses[0])
     frames, lost = [], []
