@@ -1,187 +1,109 @@
 """The gate of reconstruct on clips damaged in known ways: which wrong trajectories it lets pass.
 
-python -m benchmarks.gate --data ../shared/data --keep FOLDER --json gate.json
+python -m benchmarks.gate --data ../shared/data --keep FOLDER --rooms 40 --json gate.json --picture gate.svg
 
-Each source is cut into stretches, each stretch is damaged in each way and reconstructed with the gate open.
-A trajectory is wrong with more than 2 % of its extent (RMSE of centres after Sim3) or 3 degrees (median,
-after the common rotation) from recipe `paper` on the sound clip, or from the truth of a procedural room.
-Sources fall into two halves; figures' thresholds were chosen on other occasions, so both halves report:
-wrong ones among those accepted, good ones kept, each with Wilson's 95 % interval, and the area under
-the ROC curve of each figure (1: all good ones on one side of all wrong ones; 0.5: it tells nothing).
+Real videos and procedural rooms are cut into clips, each clip is damaged in each way, mapped, and every part
+of it judged: with the gate open, for what each figure tells, and by the gate's defaults. A trajectory is
+wrong with more than 2 % of its extent (RMSE of centres after Sim3) or 3 degrees (median, after the common
+rotation) from recipe `paper` on the sound clip, or from the truth of a room. Sources fall into two halves:
+thresholds are chosen on a, b is for the report. With `--keep`, what was mapped is not mapped again;
+`--cached` reports on what is there and maps nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from benchmarks.damages import DAMAGES
-from benchmarks.mining import difference, mined
-from benchmarks.mining_cases import Case, plan, real_cases, room_case
+from benchmarks.damages import DAMAGES, Shown
+from benchmarks.gate_sources import Source, sources
+from benchmarks.gate_trials import OPEN, Judged, Mapped, judge, mapped
 from benchmarks.table import parser, publish
-from sage_core.config.reconstruct import GateConfig, ReconstructConfig
-from sage_core.geometry import Camera
-from sage_core.sfm import (
-    ModelFigures,
-    PairFigures,
-    PosedFrame,
-    SparseModel,
-    judge_model,
-    judge_pairs,
-    load_clip_model,
-    reconstruct,
-)
-from sage_core.types import Verdict
-from sage_core.video.frames import read_frames
+from sage_core.config.reconstruct import GateConfig
 
-HALVES = {"kitchen": "a", "café": "a", "clinic rooms": "b", "Colosseum": "b", "room": "b"}
-"""By source. The clinic walk is left out: recipe `paper`, its only reference, is wrong on it."""
-STRETCH = 24
-WRONG_PERCENT, WRONG_DEG = 2.0, 3.0
-_OPEN = GateConfig(
-    min_registered_share=0,
-    min_points_median=0,
-    min_track_length=2,
-    max_reprojection_px=1e6,
-    min_triangulation_deg=0,
-    min_focal_ratio=1e-9,
-    max_focal_ratio=1e9,
-    min_corner_distortion=-1e9,
-    max_corner_distortion=1e9,
-    max_focal_sigma=1e9,
-    max_planar_share=1,
-    min_inlier_share=0,
-    min_verified_share=0,
-)
-_TELLING = (
-    "registered_share",
-    "points_median",
-    "track_length",
-    "reprojection_px",
-    "triangulation_deg",
-    "focal_ratio",
-    "focal_sigma",
-    "corner_distortion",
-    "planar_share",
-    "inlier_share",
-    "verified_share",
-    "weakest_link",
-    "largest_jump",
-)
+NATURAL = {"none", "brisk", "backwards", "cropped evenly"}
+"""What comes in for the most part: sound footage, at one pace or another."""
+PHOTOS = {"none", "cropped", "cropped evenly", "noisy", "crossed"}
+"""What makes sense of a set of photos."""
+TELLING = {
+    "split_half_percent": -1, "split_half_deg": -1, "split_half_share": 1, "focal_spread": -1, "zoom": -1,
+    "principal_offset": -1, "focal_sigma": -1, "corner_distortion": -1, "points_median": 1,
+    "triangulation_deg": 1, "track_length": 1, "reprojection_px": -1, "weakest_link": 1, "largest_jump": -1,
+    "registered_share": 1, "verified_share": 1, "inlier_share": 1, "planar_share": -1, "focal_ratio": -1,
+}  # fmt: skip
+"""Figures, and the side on which the good ones ought to lie: 1 above, -1 below."""
+DRAWN = ("split_half_percent", "zoom", "principal_offset", "focal_sigma", "corner_distortion",
+         "triangulation_deg", "reprojection_px", "weakest_link")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One damaged stretch: what it measured, whether the gate keeps it, and how far off its path is.
-
-    ``percent`` and ``deg`` are None where nothing was mapped.
-    """
+    """One damaged clip: its parts with the gate open, and by the gate's defaults."""
 
     source: str
+    half: str
+    stretch: str
     damage: str
-    accepted: bool
-    why: str
-    percent: float | None
-    deg: float | None
-    figures: dict[str, Any]
-
-    @property
-    def wrong(self) -> bool:
-        return self.percent is None or self.percent > WRONG_PERCENT or (self.deg or 0) > WRONG_DEG
+    open: list[Judged]
+    closed: list[Judged]
+    cpu_s: float
+    halves_cpu_s: float
 
 
-def trials(case: Case, reference: SparseModel, folder: Path, frames: int) -> list[Trial]:
-    """Every damage on every stretch of one source."""
-    keys = case.clip.key_frames
-    images = [np.asarray(f.image) for f in read_frames(case.media, keys, 640)]
-    done = []
-    for start in range(0, len(keys) - frames + 1, frames):
-        stretch, sound = images[start : start + frames], keys[start : start + frames]
-        for name, damage in DAMAGES.items():
-            pictures, shown = damage(stretch, start)
-            source = [sound[i] for i in shown]
-            done.append(
-                _trial(case.name, name, pictures, source, reference, folder / f"{start}_{name}")
-            )
-    return done
+def trials(source: Source, folder: Path, *, cached: bool) -> Iterator[Trial]:
+    """Every damage on every clip of a source."""
+    images = None
+    for stretch, places in source.stretches.items():
+        for damage in DAMAGES if source.ordered else PHOTOS:
+            where = folder / source.name / f"{stretch} {damage}"
+            pictures = None
+            if not (where / "mapped.json").is_file():
+                if cached:
+                    continue
+                images = images or source.images()
+                sound = [images[place] for place in places]
+                pictures = DAMAGES[damage](sound, source.focal * max(sound[0].shape[:2]), 0)[0]
+            one = mapped(pictures, where, ordered=source.ordered)
+            yield _judged(source, stretch, damage, one)
 
 
-def _trial(
-    source: str,
-    damage: str,
-    pictures: Sequence[Any],
-    shown: Sequence[int],
-    reference: SparseModel,
-    folder: Path,
-) -> Trial:
-    record = folder / "trial.json"
-    if record.is_file():
-        return _rejudged(Trial(**json.loads(record.read_text())))
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "media").mkdir(parents=True)
-    for at, picture in enumerate(pictures):
-        cv2.imwrite(str(folder / "media" / f"{at:04d}.png"), picture[..., ::-1])
-    clip = plan("damaged", range(len(pictures)))
-    result = reconstruct(clip, folder / "media", folder / "model", ReconstructConfig(gate=_OPEN), 1)
-    figures = {name: figure.value for name, figure in result.judgement.figures.items()}
-    off: dict[str, float] = {}
-    if result.judgement.verdict is Verdict.ACCEPTED:
-        off = _off(load_clip_model(folder / "model"), shown, reference)
-    trial = Trial(
-        source, damage, False, "", off.get("from paper %"), off.get("from paper deg"), figures
-    )
-    record.write_text(json.dumps(vars(trial)))
-    shutil.rmtree(folder / "media")
-    return _rejudged(trial)
+def _judged(source: Source, stretch: str, damage: str, one: Mapped) -> Trial:
+    """What this gate says of a clip, kept beside what was mapped of it."""
+    settings = GateConfig().model_dump_json().encode()
+    record = one.bench.folder / f"judged_{hashlib.sha256(settings).hexdigest()[:8]}.json"
+    if not record.is_file():
+        record.write_text(json.dumps(asdict(_trial(source, stretch, damage, one))))
+    kept = json.loads(record.read_text())
+    for name in ("open", "closed"):
+        kept[name] = [Judged(**part) for part in kept[name]]
+    return Trial(**kept)
 
 
-def _rejudged(trial: Trial) -> Trial:
-    """Figures are kept, verdicts are not: thresholds may have changed since."""
-    judgement = judged(trial.figures, mapped="points" in trial.figures)
-    return replace(trial, accepted=judgement.verdict is Verdict.ACCEPTED, why=judgement.message)
+def _trial(source: Source, stretch: str, damage: str, one: Mapped) -> Trial:
+    places = source.stretches[stretch]
+    wanted = {
+        at: shown.pose(source.poses[places[shown.frame]])
+        for at, shown in enumerate(_shown(damage, len(places)))
+        if places[shown.frame] in source.poses
+    }
+    parts = [judge(one, wanted, gate, ordered=source.ordered) for gate in (OPEN, GateConfig())]
+    return Trial(
+        source.name, source.half, stretch, damage, *parts, one.cpu_s, one.halves_cpu_s
+    )  # fmt: skip
 
 
-def judged(figures: dict[str, Any], *, mapped: bool) -> Any:
-    """The verdict of today's gate on stored figures."""
-    pairs = PairFigures(**{name: figures.get(name) for name in PairFigures.__dataclass_fields__})
-    before = judge_pairs(pairs, GateConfig())
-    if before.verdict is not Verdict.ACCEPTED:
-        return before
-    if not mapped:
-        return judge_model(pairs, None, GateConfig())
-    model = ModelFigures(**{name: figures.get(name) for name in ModelFigures.__dataclass_fields__})
-    return judge_model(pairs, model, GateConfig())
-
-
-def _off(model: SparseModel, shown: Sequence[int], reference: SparseModel) -> dict[str, float]:
-    """Distance of a damaged clip's cameras from those of the frames that they show."""
-    known = {frame.frame: frame.cam_from_world for frame in reference.frames}
-    seen = [frame for frame in model.frames if shown[frame.frame] in known]
-    if len(seen) < 5:
-        return {}
-    wanted = {frame.frame: known[shown[frame.frame]] for frame in seen}
-    return difference(_posed({f.frame: f.cam_from_world for f in seen}), _posed(wanted))
-
-
-def _posed(cam_from_world: dict[int, Any]) -> SparseModel:
-    """Cameras without points."""
-    none = np.empty(0)
-    camera = Camera(1, 1, 1, 1, 0, 0)
-    frames = [
-        PosedFrame(frame, True, pose, camera, np.empty((0, 2)), np.empty(0, np.int64))
-        for frame, pose in cam_from_world.items()
-    ]
-    return SparseModel(
-        frames, np.empty((0, 3)), np.empty((0, 3), np.uint8), none, np.empty(0, np.int64)
-    )
+def _shown(damage: str, count: int) -> list[Shown]:
+    """Which frames a damaged clip shows does not depend on its pictures."""
+    blank = [np.zeros((60, 80, 3), np.uint8)] * count
+    return DAMAGES[damage](blank, 80.0, 0)[1]
 
 
 def wilson(hits: int, count: int) -> str:
@@ -192,91 +114,139 @@ def wilson(hits: int, count: int) -> str:
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return f"{hits}/{count} = {share:.2f} ({low:.2f} to {high:.2f})"
+    return f"{hits}/{count} = {share:.3f} ({low:.3f} to {high:.3f})"
 
 
 def area(good: Sequence[float], wrong: Sequence[float]) -> float | None:
-    """Share of pairs in which the good one lies on the better side, whichever side that is."""
+    """Share of pairs in which the good one lies above."""
     if not good or not wrong:
         return None
     a, b = np.asarray(good)[:, None], np.asarray(wrong)[None]
-    share = float((a > b).mean() + 0.5 * (a == b).mean())
-    return max(share, 1 - share)
+    return float((a > b).mean() + 0.5 * (a == b).mean())
 
 
-def half_row(half: str, chosen: Sequence[Trial]) -> dict[str, Any]:
-    """One line of the table."""
-    accepted = [trial for trial in chosen if trial.accepted]
-    good = [trial for trial in chosen if not trial.wrong]
+def mix_row(name: str, chosen: Sequence[Trial]) -> dict[str, Any]:
+    """One line of the table: accepted parts, and what became of clips with a right part of half or more.
+
+    A clip is good if with the gate open one of its parts that hold half of it or more is right; it is kept
+    if such a part is accepted and right.
+    """
+    accepted = [part for trial in chosen for part in trial.closed if part.accepted]
+    good = [trial for trial in chosen if any(_good(part) for part in trial.open)]
+    kept = [trial for trial in good if any(p.accepted and _good(p) for p in trial.closed)]
     return {
-        "half": half,
-        "clips": len(chosen),
-        "wrong among accepted": wilson(sum(t.wrong for t in accepted), len(accepted)),
-        "good kept": wilson(sum(t.accepted for t in good), len(good)),
+        "clips": name,
+        "count": len(chosen),
+        "parts accepted": len(accepted),
+        "wrong among them": wilson(sum(part.wrong for part in accepted), len(accepted)),
+        "good kept": wilson(len(kept), len(good)),
     }
 
 
-def figure_rows(chosen: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The area under the ROC curve of every figure, over clips of which something was mapped."""
-    mapped = [trial for trial in chosen if trial.percent is not None]
+def _good(part: Judged) -> bool:
+    return not part.wrong and 2 * part.key_frames >= part.of
+
+
+def values(done: Sequence[Trial], figure: str, *, wrong: bool) -> list[float]:
+    """A figure over the parts mapped, good side up; what could not be measured lies on the wrong side."""
+    side, found = TELLING[figure], []
+    for part in (part for trial in done for part in trial.open):
+        if part.percent is None or part.wrong is not wrong:
+            continue
+        value = part.figures.get(figure)
+        found.append(-np.inf if value is None else side * abs(float(value)))
+    return found
+
+
+def figure_rows(done: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The area under the ROC curve of every figure, over parts of which something was mapped."""
     rows = []
-    for name in _TELLING:
-        known = [t for t in mapped if t.figures.get(name) is not None]
-        good = [float(t.figures[name]) for t in known if not t.wrong]
-        wrong = [float(t.figures[name]) for t in known if t.wrong]
-        spread = {"good, worst to best": _range(good), "wrong": _range(wrong)}
-        rows.append({"figure": name, "area": area(good, wrong), **spread})
+    for figure in TELLING:
+        good, wrong = (values(done, figure, wrong=is_wrong) for is_wrong in (False, True))
+        row = {"figure": figure, "area": area(good, wrong)}
+        rows.append(row | {"good": _spread(good), "wrong": _spread(wrong)})
     return rows
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.3g} to {max(values):.3g}" if values else "none"
+def _spread(found: Sequence[float]) -> str:
+    known = np.abs([value for value in found if np.isfinite(value)])
+    if not len(known):
+        return "none"
+    low, middle, high = np.quantile(known, (0.05, 0.5, 0.95))
+    return f"{low:.3g} … {middle:.3g} … {high:.3g} ({len(known)}/{len(found)})"
+
+
+def draw(done: Sequence[Trial], path: Path) -> None:
+    """ROC curves: share of the wrong parts let through against share of the good ones kept."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.2, 4.2))
+    for name in DRAWN:
+        good, wrong = (np.array(values(done, name, wrong=is_wrong)) for is_wrong in (False, True))
+        limits = np.unique(np.concatenate([good, wrong]))[::-1]
+        kept = [0.0, *((good >= limit).mean() for limit in limits), 1.0]
+        passed = [0.0, *((wrong >= limit).mean() for limit in limits), 1.0]
+        axes.plot(passed, kept, label=f"{name} ({area(good.tolist(), wrong.tolist()):.2f})")
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    axes.set_xlabel("wrong parts let through")
+    axes.set_ylabel("good parts kept")
+    axes.legend(fontsize=7, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def rows(done: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Every part by the gate's defaults."""
+    return [
+        {
+            "source": t.source, "half": t.half, "stretch": t.stretch, "damage": t.damage,
+            "keys": f"{part.key_frames}/{part.of}", "off %": part.percent, "off deg": part.deg,
+            "wrong": part.wrong, "accepted": part.accepted, "why": part.why,
+        }
+        for t in done
+        for part in t.closed
+    ]  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
-    options.add_argument(
-        "--data", type=Path, help="folder with videos/, negatives/, images/, rgbd/"
-    )
-    options.add_argument(
-        "--keep", type=Path, help="folder of the mining benchmark's models, and for these"
-    )
-    options.add_argument("--frames", type=int, default=STRETCH, help="in a stretch")
+    options.add_argument("--data", type=Path, help="folder with videos/, images/, rgbd/")
+    options.add_argument("--keep", type=Path, help="folder for references and what was mapped")
+    options.add_argument("--rooms", type=int, default=2)
+    options.add_argument("--cached", action="store_true", help="report on what was mapped before")
+    options.add_argument("--picture", type=Path, help="where the ROC curves go")
     given = options.parse_args(arguments)
-    done: list[Trial] = []
+    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.keep or Path(scratch)
-        room = room_case(Path(scratch), given.frames)
-        for case in [*(real_cases(given.data) if given.data else []), room]:
-            if case.name in HALVES:
-                done += trials(
-                    case, _reference(case, folder), folder / case.name / "damaged", given.frames
-                )
-    each = [
-        {
-            "source": t.source, "damage": t.damage, "off %": t.percent, "off deg": t.deg, "wrong": t.wrong,
-            "accepted": t.accepted, "why": t.why,
-        }
-        for t in done
-    ]  # fmt: skip
-    publish("Damaged clips", each, None)
+        keep = given.keep or Path(scratch)
+        done = [
+            trial
+            for source in sources(given.data, keep / "ref", given.rooms)
+            for trial in trials(source, keep / "trials", cached=given.cached)
+        ]
+    publish("Parts", rows(done), None)
     publish("Figures", figure_rows(done), None)
-    halves = [half_row(h, [t for t in done if HALVES[t.source] == h]) for h in ("a", "b")]
-    facts = {"trials": each, "figures": figure_rows(done)}
-    publish("Gate", [*halves, half_row("both", done)], given.json)
+    table = []
+    for half in ("a", "b"):
+        own = [trial for trial in done if trial.half == half]
+        table.append(mix_row(f"{half}, all", own))
+        table.append(mix_row(f"{half}, natural", [t for t in own if t.damage in NATURAL]))
+    cpu = [(t.cpu_s, t.halves_cpu_s) for t in done if t.open]
+    publish("Gate", table, given.json, halves_over_mapping=_ratio(cpu))
     if given.json:
-        given.json.write_text(
-            json.dumps(json.loads(given.json.read_text()) | facts, indent=1) + "\n"
-        )
+        facts = {"parts": rows(done), "figures": figure_rows(done)}
+        kept = json.loads(given.json.read_text())
+        given.json.write_text(json.dumps(kept | facts, indent=1) + "\n")
+    if given.picture:
+        draw(done, given.picture)
 
 
-def _reference(case: Case, folder: Path) -> SparseModel:
-    if case.name == "room" and case.truth is not None:
-        return _posed(dict(case.truth.cam_from_world))
-    paper = mined(case, "paper", folder / case.name / "paper")
-    if paper.folder is None:
-        raise SystemExit(f"recipe paper rejects {case.name} ({paper.message}): it is no reference")
-    return load_clip_model(Path(paper.folder))
+def _ratio(cpu: Sequence[tuple[float, float]]) -> float:
+    return sum(halves for _, halves in cpu) / max(1e-9, sum(first for first, _ in cpu))
 
 
 if __name__ == "__main__":

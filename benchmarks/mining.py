@@ -32,6 +32,7 @@ from sage_core import sandbox
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.geometry import camera_centres, rotation_angle_deg, umeyama
 from sage_core.sfm import AnchorFilter, SparseModel, load_clip_model, model_anchors, reconstruct
+from sage_core.sfm.trajectories import common_rotation
 
 SEED = 1
 TARGETS = {
@@ -131,13 +132,6 @@ def difference(model: SparseModel, reference: SparseModel) -> dict[str, float]:
         "median %": 100 * float(np.median(miss)) / extent,
         "from paper deg": float(np.median(turn)),
     }
-
-
-def common_rotation(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[3, 3] world of a from world of b, by the cameras' rotations alone: a straight path tells no roll."""
-    U, _, V = np.linalg.svd(np.einsum("nij,nik->jk", a[:, :, :3], b[:, :, :3]))
-    sign = np.sign(np.linalg.det(U @ V))
-    return np.asarray(U @ np.diag([1.0, 1.0, sign]) @ V)
 
 
 def _common(model: SparseModel, reference: SparseModel) -> tuple[Any, Any]:

@@ -265,7 +265,7 @@ def evaluate(
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry: RetryOption = Retry.NONE,
+    retry: RetryOption = Retry.MISSING,
     item: ItemOption = None,
     reason: ReasonOption = None,
     verdict: VerdictOption = None,

@@ -7,7 +7,7 @@ with pixel centres at +0.5 (the centre of the top-left pixel is (0.5, 0.5)).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -248,6 +248,30 @@ class Clip:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def narrowed(self, first: int, last: int) -> Clip:
+        """The frames from ``first`` to ``last``; the clip itself where these hold all its key frames."""
+        if first <= self.key_frames[0] and self.key_frames[-1] <= last:
+            return self
+        posed = {
+            frame: time
+            for frame, time in zip(self.pose_frames, self.times_s, strict=True)
+            if first <= frame <= last
+        }
+        return replace(
+            self,
+            start_frame=first,
+            end_frame=last + 1,
+            start_s=posed.get(first, self.start_s),
+            end_s=round(posed[last] + 1 / self.fps, 6) if last in posed else self.end_s,
+            key_frames=[frame for frame in self.key_frames if first <= frame <= last],
+            pose_frames=list(posed),
+            times_s=list(posed.values()),
+        )
+
+    def as_item(self) -> Clip:
+        """With the item that its video and its frames give: for a part that is a clip of its own."""
+        return replace(self, item=f"{self.video}_{self.start_frame:06d}_{self.end_frame:06d}")
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Clip:

@@ -59,12 +59,22 @@ def reconstruct_inputs(ws: Workspace, clip: str) -> Inputs:
     return Inputs(clip, curated.source, curated.parent, artifacts, curated.details)
 
 
-def assemble_inputs(ws: Workspace, clip: str) -> Inputs:
-    """A reconstructed clip: artifacts ``video`` and ``model``, ``details["clip"]``."""
-    before = reconstruct_inputs(ws, clip)
-    model = _accepted(ws, clip, Stage.RECONSTRUCT).artifacts["model"]
-    artifacts = {**before.artifacts, "model": model}
-    return Inputs(clip, before.source, before.parent, artifacts, before.details)
+def assemble_inputs(ws: Workspace, item: str) -> Inputs:
+    """A reconstructed clip, or a part of one: artifacts ``video`` and ``model``, ``details["clip"]``.
+
+    The frame plan is that of the frames that were kept; the parent of a part is its clip's video.
+    """
+    model = _accepted(ws, item, Stage.RECONSTRUCT)
+    before = reconstruct_inputs(ws, _whole_of(ws, model))
+    artifacts = {**before.artifacts, "model": model.artifacts["model"]}
+    details = {**before.details, "clip": model.details.get("clip", before.details["clip"])}
+    return Inputs(item, before.source, before.parent, artifacts, details)
+
+
+def _whole_of(ws: Workspace, model: StageEvent) -> str:
+    """The clip that reconstruct cut a part from; a clip's own id otherwise."""
+    parent = ws.catalog.find(model.parent, Stage.RECONSTRUCT.value) if model.parent else None
+    return parent.item if parent else model.item
 
 
 def gone(ws: Workspace, inputs: Inputs, *, on_purpose: bool = False) -> str | None:
@@ -80,6 +90,8 @@ def gone(ws: Workspace, inputs: Inputs, *, on_purpose: bool = False) -> str | No
         if (on_purpose and not when) or ws.store.verify(artifact):
             continue
         how = f"was dropped by retention ({when})" if when else "is missing or not as recorded"
+        if event and stage is Stage.RECONSTRUCT:
+            maker = _whole_of(ws, event)
         again = f"`sage {stage.value} --retry all --item {maker}` brings it back"
         return f"its {name} ({artifact.path}) {how}: {again}"
     return None

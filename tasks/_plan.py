@@ -265,6 +265,11 @@ def _dropped(ws: Workspace, stage: Stage, inputs: Inputs) -> str | None:
 
 
 def _current(ws: Workspace, stage: Stage) -> list[str]:
-    current = set(accepted_clips(ws))
+    """Accepted at the stage: current clips, and the further parts that reconstruct made of them."""
+    clips = frozenset(accepted_clips(ws))
+    current = set(clips)
+    for event in ws.catalog.latest(Stage.RECONSTRUCT.value):
+        if event.item in clips:
+            current.update(event.details.get("children", []))
     events = ws.catalog.latest(stage.value, verdict="accepted")
     return [e.item for e in events if e.item in current]

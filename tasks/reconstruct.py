@@ -1,24 +1,26 @@
 """reconstruct: a clip becomes a sparse model under ``sfm/<clip>`` and a verdict.
 
 The model is published before its verdict is recorded: a run that is killed in between finds it again,
-by the hashes in its ``gate.json``, and maps nothing twice.
+by the hashes in its ``gate.json``, and maps nothing twice. Where parts of a clip have models of their own,
+the largest is the clip's and each further one a child with an item after its frames.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import StoreError, Workspace
+from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
-from sage_core.sfm import judge_again, judgement_from_json, mapped_as, reconstruct
-from sage_core.types import Artifact, Clip, Reason, Stage, Verdict
+from sage_core.sfm import PARTS, judge_again, judgement_from_json, mapped_as, reconstruct
+from sage_core.types import Clip, Judgement, Reason, Stage, Verdict
 from tasks._inputs import Inputs, check_present, reconstruct_inputs
-from tasks._unit import Outcome, brief, judge, judgement_of
+from tasks._unit import ChildOutcome, Outcome, brief, judge, judgement_of
 
 
 @task(name="reconstruct", task_run_name="reconstruct-{item}", cache_policy=NO_CACHE)
@@ -78,13 +80,26 @@ def _redecided(ws: Workspace, inputs: Inputs, config: SageConfig) -> Outcome:
         problem = "its figures were measured under settings that differ in more than thresholds"
     if event is None or problem:
         raise _not_redecided(inputs.item, str(problem))
+    judgement = _judged_again(event, config)
+    parts = [
+        ws.catalog.find(part, Stage.RECONSTRUCT.value) for part in event.details.get("children", [])
+    ]
+    children = [
+        ChildOutcome(part.item, _judged_again(part, config), part.artifacts, part.details)
+        for part in parts
+        if part is not None
+    ]
+    return Outcome(judgement, event.artifacts, {**event.details, "redecided": True}, children)
+
+
+def _judged_again(event: StageEvent, config: SageConfig) -> Judgement:
     try:
         judgement = judge_again(judgement_of(event), config.reconstruct)
     except SageError as error:
-        raise _not_redecided(inputs.item, str(error)) from error
+        raise _not_redecided(event.item, str(error)) from error
     if judgement.verdict is Verdict.ACCEPTED and "model" not in event.artifacts:
-        raise _not_redecided(inputs.item, "it would pass now, and rejected clips keep no model")
-    return Outcome(judgement, event.artifacts, {**event.details, "redecided": True})
+        raise _not_redecided(event.item, "it would pass now, and rejected clips keep no model")
+    return judgement
 
 
 def _not_redecided(item: str, why: str) -> SageError:
@@ -115,36 +130,58 @@ def _reconstructed(
         out = area / "model"
         out.mkdir()
         result = reconstruct(clip, media, out, config.reconstruct, config.run.seed, provenance)
-        details = {
-            "recipe": result.recipe,
-            "mapped_as": mapped_as(config.reconstruct, config.run.seed),
-            "attempts": result.attempts,
-            "cpu_s": result.cpu_s,
-        }
+        measured = {"mapped_as": mapped_as(config.reconstruct, config.run.seed)}
+        _remove_earlier(ws, inputs.item)
         if result.judgement.verdict is not Verdict.ACCEPTED:
-            ws.store.remove(_folder(inputs.item))
-            return Outcome(result.judgement, details=details)
-        artifact = ws.store.publish(out, _folder(inputs.item))
-    return Outcome(result.judgement, _artifacts(artifact), details)
+            details = {"recipe": result.recipe, "attempts": result.attempts, "cpu_s": result.cpu_s}
+            return Outcome(result.judgement, details=details | measured)
+        for part in result.parts[1:]:
+            ws.store.publish(out / PARTS / part.item, _folder(part.item))
+        shutil.rmtree(out / PARTS, ignore_errors=True)
+        ws.store.publish(out, _folder(inputs.item))  # last: it names the others
+    outcome = _published(ws, inputs.item, provenance)
+    assert outcome is not None, "it has just been published"
+    return replace(outcome, details={**outcome.details, **measured, "cpu_s": result.cpu_s})
+
+
+def _remove_earlier(ws: Workspace, item: str) -> None:
+    """The models of an earlier verdict, of which there may have been other parts."""
+    earlier = ws.catalog.find(item, Stage.RECONSTRUCT.value)
+    parts = earlier.details.get("children", []) if earlier else []
+    for old in [*parts, item]:
+        ws.store.remove(_folder(old))
 
 
 def _published(ws: Workspace, item: str, wanted: dict[str, str]) -> Outcome | None:
-    """The outcome of an earlier run with the same settings and inputs, where its model is in place."""
-    folder = _folder(item)
+    """The outcome of a run with these settings and inputs, where its models are in place."""
+    gate = _gate(ws, item, wanted)
+    if gate is None:
+        return None
+    further = [_gate(ws, part, wanted) for part in gate["further"]]
+    children = [_part(ws, part) for part in further if part is not None]
+    if len(children) < len(further):
+        return None
+    whole = _part(ws, gate)
+    details = {"recipe": gate["recipe"]["name"], "attempts": gate["attempts"], **whole.details}
+    return Outcome(whole.judgement, whole.artifacts, details, children)
+
+
+def _gate(ws: Workspace, item: str, wanted: dict[str, str]) -> dict[str, Any] | None:
+    """``gate.json`` of a model, where it was made with these hashes."""
     try:
-        gate = ws.store.read_json(f"{folder}/gate.json")
+        gate: dict[str, Any] = ws.store.read_json(f"{_folder(item)}/gate.json")
     except StoreError:
         return None
-    if any(gate.get(name) != value for name, value in wanted.items()):
-        return None
-    artifact = ws.store.publish(ws.store.path(folder), folder)
-    details = {"recipe": gate["recipe"]["name"], "attempts": gate["attempts"]}
-    return Outcome(judgement_from_json(gate), _artifacts(artifact), details)
+    return gate if all(gate.get(name) == value for name, value in wanted.items()) else None
+
+
+def _part(ws: Workspace, gate: dict[str, Any]) -> ChildOutcome:
+    """A published model with its verdict, and the frames that it stands for."""
+    folder = _folder(gate["clip"])
+    artifacts = {"model": ws.store.publish(ws.store.path(folder), folder)}
+    details = {"clip": gate["part"]}
+    return ChildOutcome(gate["clip"], judgement_from_json(gate), artifacts, details)
 
 
 def _folder(item: str) -> str:
     return f"sfm/{item}"
-
-
-def _artifacts(model: Artifact) -> dict[str, Artifact]:
-    return {"model": model}

@@ -12,8 +12,12 @@ class GateConfig(Section):
     """Thresholds of the quality gate on COLMAP's model; pixels are those of the SfM images."""
 
     min_registered_share: float = setting(
-        0.7, "Smallest share of the clip's key frames in the largest sub-model.", ge=0, le=1
+        0.7, "Smallest share of key frames that are mapped, within the range of a part.", ge=0, le=1
     )
+    min_part_key_frames: int = setting(
+        12, "Key frames of a part at least, where not the whole clip registers.", ge=5
+    )
+    min_part_s: float = setting(4.0, "Seconds of such a part at least.", ge=0)
     min_points_median: int = setting(
         100, "Smallest median number of mapped points that a registered key frame sees.", ge=0
     )
@@ -23,7 +27,7 @@ class GateConfig(Section):
     min_track_length: float = setting(3.0, "Smallest mean number of frames per point.", ge=2)
     max_reprojection_px: float = setting(0.9, "Largest mean reprojection error in pixels.", gt=0)
     min_triangulation_deg: float = setting(
-        4.0,
+        3.0,
         "Smallest median over the points of the widest angle between two rays, in degrees.",
         ge=0,
     )
@@ -48,6 +52,34 @@ class GateConfig(Section):
     max_corner_distortion: float = setting(
         0.1, "Strongest pincushion distortion, measured alike, positive outwards.", ge=0
     )
+    principal_point_offset: float = setting(
+        0.03,
+        "Distance of the principal point from the middle, over the long side, above which a model is kept "
+        "with the principal point that its frames tell, not in the middle.",
+        ge=0,
+    )
+    principal_point_sigmas: float = setting(
+        10.0, "So many standard deviations it must be, too: they come out small.", ge=0
+    )
+    max_principal_offset: float = setting(
+        0.35, "Largest such distance: beyond it, something else is bent to fit.", ge=0
+    )
+    max_split_half_percent: float = setting(
+        1.5,
+        "Largest distance between the path and those by either half of its tracks, in percent of its extent.",
+        gt=0,
+    )
+    max_split_half_deg: float = setting(
+        1.5, "Largest median angle between the cameras of these paths, in degrees.", gt=0
+    )
+    min_split_half_share: float = setting(
+        0.7, "Smallest share of a part's frames that both halves map.", ge=0, le=1
+    )
+    max_zoom: float = setting(
+        0.01,
+        "Largest ratio, less 1, of the focal lengths of a clip's thirds, after three standard deviations.",
+        gt=0,
+    )
     max_planar_share: float = setting(
         0.97,
         "Largest share of verified pairs that one homography explains; above it a clip is not mapped.",
@@ -55,7 +87,7 @@ class GateConfig(Section):
         le=1,
     )
     min_inlier_share: float = setting(
-        0.85, "Smallest median share of matches that survive verification.", ge=0, le=1
+        0.8, "Smallest median share of matches that survive verification.", ge=0, le=1
     )
     min_verified_share: float = setting(
         0.7, "Smallest share of neighbouring key frame pairs with 15 inliers or more.", ge=0, le=1
@@ -108,6 +140,12 @@ class ReconstructConfig(Section):
         0.4,
         "A clip that fails the gate with no smaller registered share than this is mapped once more "
         "with more and finer features; below it, no frames are added around lost ones either.",
+        ge=0,
+        le=1,
+    )
+    retry_below_share: float = setting(
+        0.7,
+        "A clip of which parts with a smaller share of its key frames pass the gate, likewise.",
         ge=0,
         le=1,
     )

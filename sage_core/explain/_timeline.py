@@ -82,8 +82,7 @@ def _draw_band(
         if end <= start:
             continue
         width = max(end - start, 2.5 / pixels)
-        look = {"facecolor": span.colour, "edgecolor": GROUND, "linewidth": 0.6}
-        axes.axvspan(start, start + width, **look)
+        axes.axvspan(start, start + width, facecolor=span.colour, edgecolor=GROUND, linewidth=0.6)
         if len(span.label) * 6.6 < (end - start) * pixels:
             axes.text(
                 (start + end) / 2, 0.47, span.label, ha="center", va="center",

@@ -10,9 +10,10 @@ from sage_core.sfm.gate import (
     judge_unfinished,
 )
 from sage_core.sfm.model import PosedFrame, SparseModel, load_clip_model, read_model
-from sage_core.sfm.run import ReconstructionResult, judgement_from_json, reconstruct
+from sage_core.sfm.run import PARTS, ReconstructionResult, judgement_from_json, reconstruct
 
 __all__ = [
+    "PARTS",
     "AnchorFilter",
     "Anchors",
     "ModelFigures",

@@ -11,20 +11,31 @@ from sage_core.config.reconstruct import GateConfig, ReconstructConfig
 from sage_core.errors import SageError
 from sage_core.sfm.gate import (
     ModelFigures,
+    Opinions,
     PairFigures,
     judge_model,
+    judge_opinions,
     judge_pairs,
     judge_unfinished,
 )
+from sage_core.sfm.halves import SplitHalf
+from sage_core.sfm.lenses import FocalSpread
 from sage_core.types import Figure, Judgement, Reason, Verdict
+
+_NO_MERE_THRESHOLDS = (
+    "min_points_frame",
+    "min_part_key_frames",
+    "principal_point_offset",
+    "principal_point_sigmas",
+)
 
 
 def mapped_as(config: ReconstructConfig, seed: int) -> str:
     """Sixteen hex digits over what decides the figures: all settings but the gate's thresholds, and the seed.
 
-    ``min_points_frame`` is no mere threshold: frames below it are taken out of the model.
+    Some settings of the gate are no mere thresholds: they decide which frames a model has, and its lens.
     """
-    gate = GateConfig(min_points_frame=config.gate.min_points_frame)
+    gate = GateConfig(**{name: getattr(config.gate, name) for name in _NO_MERE_THRESHOLDS})
     settings = config.model_copy(update={"gate": gate})
     return hashlib.sha256(f"{settings.result_hash()}:{seed}".encode()).hexdigest()[:16]
 
@@ -52,13 +63,31 @@ def _judged(before: Judgement, gate: GateConfig) -> Judgement:
         return judgement
     if "registered_share" in before.figures:
         model = ModelFigures(**_values(before.figures, ModelFigures))
-        return judge_model(pairs, model, gate)
+        judgement = judge_model(pairs, model, gate)
+        if judgement.verdict is not Verdict.ACCEPTED:
+            return judgement
+        return judge_opinions(judgement, _opinions(before.figures), gate)
     if before.reason is Reason.SFM_NOT_CONVERGED:
         return judge_model(pairs, None, gate)
     unfinished = judge_unfinished(pairs, gate)
     if before.reason is not Reason.QUALITY_GATE or unfinished is None:
         raise _unmeasured("its pairs rejected it before it was mapped, which these settings do not")
     return unfinished
+
+
+def _opinions(figures: Mapping[str, Figure]) -> Opinions:
+    """What second opinions said, of a clip that got as far as them."""
+    if "split_half_share" not in figures:
+        raise _unmeasured("its own figures pass now, and second opinions were never asked for")
+
+    def value(name: str) -> Any:
+        return figures[name].value
+
+    halves = SplitHalf(
+        value("split_half_percent"), value("split_half_deg"), value("split_half_share")
+    )
+    spread, sigma = value("focal_spread"), value("focal_spread_sigma")
+    return Opinions(halves, None if spread is None else FocalSpread(spread, sigma))
 
 
 def _values(figures: Mapping[str, Figure], kind: type) -> dict[str, Any]:

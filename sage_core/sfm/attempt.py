@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from sage_core.masks import resized
 from sage_core.sfm import features, figures, mapping, matching
 from sage_core.sfm.features import CameraGroup, Workbench
 from sage_core.sfm.gate import PairFigures, judge_model, judge_pairs, judge_unfinished
+from sage_core.sfm.judge import Judge, Part
 from sage_core.sfm.model import frame_name, frame_of
+from sage_core.sfm.parts import split_models
 from sage_core.sfm.recipes import Recipe
-from sage_core.types import Clip, Judgement, Verdict
+from sage_core.types import Clip, Figure, Judgement, Verdict
 
 
 @dataclass
@@ -62,20 +64,24 @@ class Attempt:
     """What one recipe gave.
 
     Attributes:
-        model: COLMAP's largest sub-model, or None.
+        judgement: on the largest accepted part, or on the largest where none was accepted.
+        parts: those that were accepted, largest first.
         tried: source indices of every frame given to COLMAP, sorted.
-        registered_share: of the clip's own key frames; 0 where nothing was mapped.
+        registered_share: of the clip's own key frames in COLMAP's largest sub-model; 0 where nothing was
+            mapped.
+        kept_share: of the clip's own key frames in accepted parts.
     """
 
     recipe: Recipe
     judgement: Judgement
-    model: Any | None
+    parts: list[Part]
     tried: list[int]
     registered_share: float = 0.0
+    kept_share: float = 0.0
 
     @property
     def accepted(self) -> bool:
-        return self.model is not None and self.judgement.verdict is Verdict.ACCEPTED
+        return bool(self.parts)
 
     def to_json(self) -> dict[str, Any]:
         """What is kept of it: the recipe's name, the verdict and why, and how much it mapped."""
@@ -84,6 +90,7 @@ class Attempt:
             "verdict": self.judgement.verdict.value,
             "message": self.judgement.message,
             "registered_share": self.registered_share,
+            "kept_share": self.kept_share,
         }
 
 
@@ -100,15 +107,15 @@ def attempt(task: Task, recipe: Recipe) -> Attempt:
     pairs = _match_keys(task, bench)
     judgement = judge_pairs(pairs, task.config.gate)
     if judgement.verdict is not Verdict.ACCEPTED:
-        return Attempt(recipe, judgement, None, keys)
+        return Attempt(recipe, judgement, [], keys)
     try:
         models, tried = _map(task, bench, keys)
     except SandboxError:
         unfinished = judge_unfinished(pairs, task.config.gate)
         if unfinished is None:
             raise
-        return Attempt(recipe, unfinished, None, keys)
-    return _judged(task, recipe, pairs, models, tried)
+        return Attempt(recipe, unfinished, [], keys)
+    return _judged(task, bench, pairs, models, tried)
 
 
 def _colmap_masks(task: Task, folder: Path) -> Path | None:
@@ -168,12 +175,34 @@ def _share(models: list[Any], keys: list[int]) -> float:
 
 
 def _judged(
-    task: Task, recipe: Recipe, pairs: PairFigures, models: list[Any], tried: list[int]
+    task: Task, bench: Workbench, pairs: PairFigures, models: list[Any], tried: list[int]
 ) -> Attempt:
-    keys = sorted(task.clip.key_frames)
+    """Every part of the clip judged by itself."""
+    gate, keys = task.config.gate, sorted(task.clip.key_frames)
     if not models:
-        return Attempt(recipe, judge_model(pairs, None, task.config.gate), None, tried)
-    names = [frame_name(frame) for frame in keys]
-    measured = figures.measure_model(models, names, ordered=task.clip.ordered)
-    judgement = judge_model(pairs, measured, task.config.gate)
-    return Attempt(recipe, judgement, models[0], tried, measured.registered_share)
+        return Attempt(bench.recipe, judge_model(pairs, None, gate), [], tried)
+    ranges = models[:1]
+    if task.clip.ordered:
+        ranges = split_models(models, keys, gate.min_part_key_frames)
+    judge = Judge(task.config, task.clip, bench, pairs, len(tried))
+    with task.clock.of("judging"):
+        parts = [part for model in ranges for part in judge(model)]
+    accepted = [part for part in parts if part.accepted]
+    kept = _named(accepted) if accepted else []
+    kept_share = sum(part.key_frames for part in kept) / len(keys)
+    first = kept[0] if kept else max(parts, key=lambda part: part.key_frames)
+    whole = {
+        "sub_models": Figure(len(models)),
+        "parts": Figure(len(kept)),
+        "kept_share": Figure(kept_share),
+    }
+    judgement = replace(first.judgement, figures=first.judgement.figures | whole)
+    if kept:
+        kept[0] = replace(first, judgement=judgement)
+    return Attempt(bench.recipe, judgement, kept, tried, _share(models, keys), kept_share)
+
+
+def _named(parts: Sequence[Part]) -> list[Part]:
+    """Accepted parts, largest first: it stays the clip's, further ones get items after their frames."""
+    largest, *others = sorted(parts, key=lambda part: -part.key_frames)
+    return [largest, *(replace(part, clip=part.clip.as_item()) for part in others)]

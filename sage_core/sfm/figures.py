@@ -10,9 +10,10 @@ import numpy as np
 
 from sage_core.errors import SageError
 from sage_core.geometry import Camera
+from sage_core.sfm.copies import posed_images
 from sage_core.sfm.features import Workbench
 from sage_core.sfm.gate import ModelFigures, PairFigures
-from sage_core.sfm.mapping import posed_images
+from sage_core.sfm.lenses import PrincipalPoint
 from sage_core.sfm.matching import MIN_INLIERS, Named
 from sage_core.sfm.model import widest_angles
 
@@ -83,10 +84,12 @@ def _is_planar(config: int) -> bool:
 
 
 def measure_model(
-    models: Sequence[Any], key_names: Sequence[str], *, ordered: bool
+    model: Any, key_names: Sequence[str], principal: PrincipalPoint | None, *, ordered: bool
 ) -> ModelFigures:
-    """Figures of the first of the sub-models; the shares count the clip's own key frames only."""
-    model = models[0]
+    """Figures of a part's model; the shares count the part's own key frames only.
+
+    ``principal``: where an adjustment put the principal point when it was free.
+    """
     images = posed_images(model)
     seen = [image.num_points3D for image in images]
     centres = {image.image_id: image.projection_center() for image in images}
@@ -114,8 +117,8 @@ def measure_model(
         focal_sigma=focal_sigma(model),
         weakest_link=weakest_link([image.image_id for image in along], tracks),
         largest_jump=largest_jump([centres[image.image_id] for image in along]),
-        sub_models=len(models),
-        next_share=_share(models[1], key_names) if len(models) > 1 else 0.0,
+        principal_offset=principal.offset if principal else None,
+        principal_sigma=principal.sigma if principal else None,
     )
 
 
@@ -193,7 +196,11 @@ def _camera(colmap: Any) -> Camera:
 
 
 def _corner_distortion(camera: Camera) -> float:
-    return float(camera.k1 * (camera.cx**2 + camera.cy**2) / camera.fx**2)
+    across, down = (
+        max(camera.cx, camera.width - camera.cx),
+        max(camera.cy, camera.height - camera.cy),
+    )
+    return float(camera.k1 * (across**2 + down**2) / camera.fx**2)
 
 
 def _plausible_lens(camera: Camera) -> bool:

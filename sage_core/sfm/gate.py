@@ -1,4 +1,4 @@
-"""The quality gate: figures of COLMAP's pairs and model against thresholds, as a pure function."""
+"""The quality gate: figures of pairs, model and second opinions against thresholds, as pure functions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import operator
 from dataclasses import dataclass
 
 from sage_core.config.reconstruct import GateConfig
+from sage_core.sfm.halves import SplitHalf
+from sage_core.sfm.lenses import FocalSpread
 from sage_core.types import Figure, Judgement, Reason
 
 _RULES = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
@@ -35,10 +37,11 @@ class PairFigures:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """What the largest sub-model shows.
+    """What the model of a clip, or of a part of it, shows.
 
     Attributes:
-        key_frames: the clip's own key frames; ``registered_share`` of them are in the model.
+        key_frames: of the part of the clip that is judged; ``registered_share`` of them are in the model.
+        part_s: its seconds, where it is not the whole clip.
         points_median, points_min: mapped points seen, over the mapped frames.
         track_length: mean number of mapped frames a point.
         triangulation_deg: median over the points of the widest angle between two rays.
@@ -54,8 +57,9 @@ class ModelFigures:
             ends excepted; the median over the places is 1. None for photo sets.
         largest_jump: largest step from key frame to key frame over the larger of the steps beside it.
             None for photo sets.
-        sub_models: models that COLMAP made of the frames; the largest one is judged.
-        next_share: share of the clip's key frames in the next largest.
+        principal_offset: distance of the principal point from the picture's middle along the worse axis, over
+            the long side, where an adjustment puts it that may; None with several cameras.
+        principal_sigma: standard deviation of that, over the long side.
     """
 
     key_frames: int
@@ -72,8 +76,22 @@ class ModelFigures:
     focal_sigma: float | None = None
     weakest_link: float | None = None
     largest_jump: float | None = None
-    sub_models: int = 1
-    next_share: float = 0.0
+    principal_offset: float | None = None
+    principal_sigma: float | None = None
+    part_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What second opinions say of a model that its own figures let pass.
+
+    Attributes:
+        split_half: how far the paths by either half of the tracks lie apart.
+        focal: how far the focal lengths of the clip's thirds lie apart; None where they cannot be told.
+    """
+
+    split_half: SplitHalf
+    focal: FocalSpread | None
 
 
 def judge_pairs(pairs: PairFigures, gate: GateConfig) -> Judgement:
@@ -113,6 +131,15 @@ def judge_model(pairs: PairFigures, model: ModelFigures | None, gate: GateConfig
     return Judgement.accept(figures)
 
 
+def judge_opinions(judgement: Judgement, opinions: Opinions, gate: GateConfig) -> Judgement:
+    """The verdict on a model that was accepted by its own figures."""
+    figures = judgement.figures | opinion_figures(opinions, gate)
+    missed = _misses(figures)
+    if missed:
+        return Judgement.reject(Reason.QUALITY_GATE, missed, figures)
+    return Judgement.accept(figures)
+
+
 def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
     """The figures of matching beside their thresholds."""
     return {
@@ -128,7 +155,8 @@ def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
 def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
     """The figures of the model beside their thresholds."""
     return {
-        "key_frames": Figure(model.key_frames),
+        "key_frames": _of_part(model, model.key_frames, gate.min_part_key_frames),
+        "part_s": _of_part(model, model.part_s, gate.min_part_s),
         "registered_share": Figure(model.registered_share, gate.min_registered_share, ">="),
         "points": Figure(model.points),
         "points_median": Figure(model.points_median, gate.min_points_median, ">="),
@@ -142,11 +170,40 @@ def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
             model.corner_distortion, gate.min_corner_distortion, gate.max_corner_distortion
         ),
         "plausible_lens": Figure(model.plausible_lens, True, "=="),
+        "principal_offset": Figure(model.principal_offset, gate.max_principal_offset, "<="),
+        "principal_sigma": Figure(model.principal_sigma),
         "weakest_link": Figure(model.weakest_link),
         "largest_jump": Figure(model.largest_jump),
-        "sub_models": Figure(model.sub_models),
-        "next_share": Figure(model.next_share),
     }
+
+
+def agree(halves: SplitHalf, gate: GateConfig) -> bool:
+    """Whether the paths by either half of the tracks are one, by the gate's measure."""
+    return not _misses(split_half_figures(halves, gate))
+
+
+def opinion_figures(opinions: Opinions, gate: GateConfig) -> dict[str, Figure]:
+    """The figures of second opinions beside their thresholds."""
+    focal = opinions.focal
+    return split_half_figures(opinions.split_half, gate) | {
+        "focal_spread": Figure(focal.spread if focal else None),
+        "focal_spread_sigma": Figure(focal.sigma if focal else None),
+        "zoom": Figure(focal.beyond_doubt if focal else None, gate.max_zoom, "<="),
+    }
+
+
+def split_half_figures(half: SplitHalf, gate: GateConfig) -> dict[str, Figure]:
+    """The figures of the two halves beside their thresholds."""
+    return {
+        "split_half_share": Figure(half.share, gate.min_split_half_share, ">="),
+        "split_half_percent": Figure(half.percent, gate.max_split_half_percent, "<="),
+        "split_half_deg": Figure(half.deg, gate.max_split_half_deg, "<="),
+    }
+
+
+def _of_part(model: ModelFigures, value: float | None, least: float) -> Figure:
+    """A whole clip is as long as curate made it."""
+    return Figure(value) if model.part_s is None else Figure(value, least, ">=")
 
 
 def _within(value: float, lowest: float, highest: float) -> Figure:

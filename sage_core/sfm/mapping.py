@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from sage_core.errors import SandboxError
+from sage_core.sfm.copies import only, posed_images
 from sage_core.sfm.features import Workbench
 from sage_core.sfm.recipes import mapping_options
 from sage_core.types import Reason
@@ -30,46 +32,54 @@ def map_frames(
     Raises:
         SandboxError: this process's CPU seconds passed the deadline while mapping.
     """
-    import pycolmap
-
     output = bench.folder / "models"
     output.mkdir(exist_ok=True)
-    pycolmap.set_random_seed(bench.seed)
+    options = mapping_options(bench.recipe, n_frames, bench.seed)
+    models = incremental(bench.database, output, options, bench.seed, deadline_cpu_s)
+    sound = [_without_weak_frames(model, min_points) for model in models]
+    mapped = [model for model in sound if model.num_reg_images()]
+    return sorted(mapped, key=_size, reverse=True)
+
+
+def incremental(
+    database: Path, output: Path, options: Any, seed: int, deadline_cpu_s: float
+) -> list[Any]:
+    """COLMAP's sub-models of what a database holds; ``output`` is a folder that COLMAP fills.
+
+    Raises:
+        SandboxError: this process's CPU seconds passed the deadline while mapping.
+    """
+    import pycolmap
+
+    pycolmap.set_random_seed(seed)
     try:
         with _cancel_after(deadline_cpu_s) as token:
             models = pycolmap.incremental_mapping(
-                bench.database,
-                bench.images,
+                database,
+                output,  # of the images, which nothing reads: colours are taken later
                 output,
-                options=mapping_options(bench.recipe, n_frames, bench.seed),
+                options=options,
                 cancellation_token=token,
             )
     except InterruptedError as error:
         raise SandboxError(
-            f"COLMAP had not finished {n_frames} frames when the clip's {deadline_cpu_s:.0f} CPU "
-            "seconds were used up: raise reconstruct.max_cpu_s, or give it fewer key frames",
+            f"COLMAP had not finished mapping when the clip's {deadline_cpu_s:.0f} CPU seconds were used "
+            "up: raise reconstruct.max_cpu_s, or give it fewer key frames",
             reason=Reason.TIME_LIMIT,
         ) from error
-    for model in models.values():
-        _drop_weak_frames(model, min_points)
-    mapped = [model for model in models.values() if model.num_reg_images()]
-    return sorted(mapped, key=_size, reverse=True)
+    return list(models.values())
 
 
 def _size(model: Any) -> tuple[int, int]:
     return model.num_reg_images(), model.num_points3D()
 
 
-def _drop_weak_frames(model: Any, min_points: int) -> None:
+def _without_weak_frames(model: Any, min_points: int) -> Any:
     """Taking one out shortens tracks, so that others may follow."""
     while weak := [i for i in posed_images(model) if i.num_points3D < min_points]:
         for image in weak:
             model.deregister_frame(image.frame_id)
-
-
-def posed_images(model: Any) -> list[Any]:
-    """The images of a model that have a pose."""
-    return [image for image in model.images.values() if image.has_pose]
+    return only(model, {str(image.name) for image in posed_images(model)})
 
 
 @contextmanager

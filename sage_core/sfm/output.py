@@ -16,9 +16,10 @@ import numpy as np
 from sage_core.geometry import transform
 from sage_core.sfm.attempt import Attempt, Task
 from sage_core.sfm.backends import probe
+from sage_core.sfm.judge import Part
 from sage_core.sfm.model import PosedFrame, SparseModel, frame_name
 from sage_core.sfm.register import Registration
-from sage_core.types import Clip, Figure, Judgement
+from sage_core.types import Clip, Figure
 
 
 def coverage(clip: Clip, model: SparseModel, between: Sequence[Registration]) -> dict[str, Figure]:
@@ -96,26 +97,35 @@ def write_gate(
     task: Task,
     best: Attempt,
     attempts: Sequence[Attempt],
-    judgement: Judgement,
+    part: Part,
+    further: Sequence[Clip],
     provenance: dict[str, str],
-    path: Path,
+    folder: Path,
 ) -> None:
-    """The verdict with every figure, each attempt, and what it was made with."""
+    """``gate.json``: the verdict with every figure, each attempt, and what it was made with.
+
+    ``part`` in it is the range that was kept, ``further`` the ids of the clip's other parts.
+    """
     content = {
-        "clip": task.clip.item,
-        **judgement.to_json(),
+        "clip": part.clip.item,
+        "part": part.clip.to_json(),
+        "further": [clip.item for clip in further],
+        **part.judgement.to_json(),
         "recipe": asdict(best.recipe),
         "attempts": [one.to_json() for one in attempts],
         "seed": task.seed,
         **asdict(probe()),
         **provenance,
     }
-    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    (folder / "gate.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def keep_images(images: Path, model: SparseModel) -> None:
-    """Remove the images of frames that got no pose."""
+def take_images(images: Path, model: SparseModel, folder: Path) -> None:
+    """Move the images of frames that got a pose; in the same folder, remove those of the others."""
     posed = {frame_name(frame.frame) for frame in model.frames}
+    folder.mkdir(exist_ok=True)
     for path in images.iterdir():
-        if path.name not in posed:
+        if folder != images and path.name in posed:
+            path.rename(folder / path.name)
+        elif folder == images and path.name not in posed:
             path.unlink()

@@ -138,3 +138,15 @@ def mapping_options(recipe: Recipe, n_frames: int, seed: int) -> Any:
         options.ba_local_function_tolerance = 1e-4
         options.ba_global_function_tolerance = 1e-5
     return options
+
+
+def half_mapping_options(recipe: Recipe, n_frames: int, seed: int) -> Any:
+    """The same for a map of half the tracks: fewer points are asked for, and the lens stays as it is."""
+    options = mapping_options(recipe, n_frames, seed)
+    options.min_num_matches = 8
+    options.mapper.init_min_num_inliers = 50
+    options.mapper.abs_pose_min_num_inliers = 15
+    options.ba_refine_focal_length = options.ba_refine_extra_params = False
+    options.mapper.abs_pose_refine_focal_length = False
+    options.mapper.abs_pose_refine_extra_params = False
+    return options

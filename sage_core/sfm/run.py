@@ -11,6 +11,9 @@ from sage_core import sandbox
 from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
+PARTS = "parts"
+"""Folder of a clip's further parts, each in one of its own."""
+
 
 @dataclass(frozen=True)
 class ReconstructionResult:
@@ -19,14 +22,18 @@ class ReconstructionResult:
     Attributes:
         judgement: the verdict.
         recipe: name of the recipe that gave it.
-        attempts: each recipe tried, in order: ``recipe``, ``verdict``, ``message``, ``registered_share``.
+        attempts: each recipe tried, in order: ``recipe``, ``verdict``, ``message``, ``registered_share``,
+            ``kept_share``.
         cpu_s: CPU seconds by part of the work.
+        parts: what of the clip was kept, largest part first; the clip itself where all of it registered,
+            empty where it was not accepted.
     """
 
     judgement: Judgement
     recipe: str
     attempts: list[dict[str, Any]]
     cpu_s: dict[str, float]
+    parts: list[Clip]
 
 
 def reconstruct(
@@ -41,7 +48,8 @@ def reconstruct(
 
     Accepted clips leave in ``out``: ``sparse/0`` (COLMAP's binary format, every posed frame in it, images
     ``frame_%06d.jpg`` by source index), ``images/`` at SfM resolution, ``frames.parquet``, ``gate.json``,
-    and ``masks/`` where ``config.masks`` asks for them.
+    and ``masks/`` where ``config.masks`` asks for them: those of the clip's largest part, if not all of it
+    registers. Each further part that passes the gate leaves the same in ``parts/<item>``.
     Given equal clip, media, settings and seed these are the same bytes.
 
     Args:
@@ -71,6 +79,7 @@ def reconstruct(
         answer["recipe"],
         answer["attempts"],
         answer["cpu_s"],
+        [Clip.from_json(part) for part in answer["parts"]],
     )
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks import mining
-from benchmarks.damages import DAMAGES
-from benchmarks.gate import HALVES, _posed, area, wilson
-from benchmarks.mining import common_rotation, difference, trajectory_error
+from benchmarks.damages import DAMAGES, Shown
+from benchmarks.gate import area, wilson
+from benchmarks.gate_sources import HALVES
+from benchmarks.mining import trajectory_error
 from benchmarks.mining_cases import uniform
 from sage_core.geometry import invert
 
@@ -31,21 +32,6 @@ def moved(cam_from_world, scale=2.0):
     return invert(np.concatenate([R @ world_from_cam[:, :, :3], centre[:, :, None]], 2))
 
 
-def test_models_in_different_worlds_are_the_same():
-    ours = cameras(12)
-    found = difference(_posed(dict(enumerate(moved(ours)))), _posed(dict(enumerate(ours))))
-    assert max(found.values()) < 1e-4
-    R = common_rotation(moved(ours), ours)
-    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
-
-
-def test_a_camera_off_its_path_is_seen():
-    ours, theirs = cameras(12), cameras(12)
-    theirs[5, :, 3] += 0.5
-    found = difference(_posed(dict(enumerate(ours))), _posed(dict(enumerate(theirs))))
-    assert found["from paper %"] > 3
-
-
 def test_the_offset_of_another_camera_is_no_error():
     ours = cameras(30)
     world_from_cam = invert(ours)
@@ -55,9 +41,9 @@ def test_the_offset_of_another_camera_is_no_error():
 
 
 def test_shares_come_with_their_intervals():
-    assert wilson(0, 10) == "0/10 = 0.00 (0.00 to 0.28)"
+    assert wilson(0, 10) == "0/10 = 0.000 (0.000 to 0.278)"
     assert wilson(0, 0) == "none"
-    assert area([1.0, 2.0], [3.0, 4.0]) == 1
+    assert area([3.0, 4.0], [1.0, 2.0]) == 1
     assert area([1.0, 3.0], [1.0, 3.0]) == pytest.approx(0.5)
     assert area([], [1.0]) is None
     assert set(HALVES.values()) == {"a", "b"}
@@ -65,15 +51,20 @@ def test_shares_come_with_their_intervals():
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_each_damage_says_what_it_shows(name):
-    images = [np.full((20, 30, 3), 8 * i, np.uint8) for i in range(12)]
-    damaged, shown = DAMAGES[name](images, 0)
+    images = [np.full((60, 80, 3), 8 * i, np.uint8) for i in range(12)]
+    damaged, shown = DAMAGES[name](images, 70.0, 0)
     assert len(damaged) == len(shown)
-    assert all(image.dtype == np.uint8 for image in damaged)
-    for image, index in zip(damaged, shown, strict=True):
-        assert abs(float(np.median(image)) - 8 * index) < 8
-    assert (name == "none") == all(
-        a.shape == b.shape and (a == b).all() for a, b in zip(damaged, images, strict=False)
-    ) or name in {"zoomed", "spliced", "cropped"}
+    assert all(image.dtype == np.uint8 and image.shape == damaged[0].shape for image in damaged)
+    for image, one in zip(damaged, shown, strict=True):
+        assert abs(float(np.median(image)) - 8 * one.frame) < 8
+
+
+def test_a_mirrored_picture_shows_the_mirrored_world():
+    (pose,), mirror = cameras(1), np.array([-1.0, 1, 1])
+    point = np.array([0.3, -0.2, 5.0])
+    mirrored = Shown(0, mirrored=True).pose(pose)
+    seen = mirrored[:, :3] @ (mirror * point) + mirrored[:, 3]
+    np.testing.assert_allclose(seen, mirror * (pose[:, :3] @ point + pose[:, 3]))
 
 
 def test_uniform_frames_hold_both_ends():

@@ -124,8 +124,7 @@ import os, signal
 from data_catalog import Workspace
 import tasks.reconstruct as stage
 from sage_core.config import load_config
-from sage_core.errors import SageError
-stage._artifacts = lambda model: os.kill(os.getpid(), signal.SIGKILL)
+stage._part = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 stage.reconstruct_clip.fn({str(ws.root)!r}, {_clip(WALK).item!r}, load_config(), "run-0")
 """
     ended = subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False)

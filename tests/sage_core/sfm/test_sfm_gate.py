@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from sage_core.config.reconstruct import GateConfig
 from sage_core.sfm import ModelFigures, PairFigures, judge_model, judge_pairs, judge_unfinished
+from sage_core.sfm.gate import Opinions, judge_opinions
+from sage_core.sfm.halves import SplitHalf
+from sage_core.sfm.lenses import FocalSpread
 from sage_core.types import Reason, Verdict
 
 GATE = GateConfig()
@@ -23,20 +26,29 @@ MODEL = ModelFigures(
     focal_sigma=0.002,
     corner_distortion=-0.02,
     plausible_lens=True,
+    principal_offset=0.01,
 )
+OPINIONS = Opinions(SplitHalf(0.3, 0.2, 1.0), FocalSpread(0.004, 0.002))
+BAD_OPINIONS = {
+    "split_half_percent": Opinions(SplitHalf(7.5, 0.2, 1.0), OPINIONS.focal),
+    "split_half_deg": Opinions(SplitHalf(0.3, 5.0, 1.0), OPINIONS.focal),
+    "split_half_share": Opinions(SplitHalf(None, None, 0.1), OPINIONS.focal),
+    "zoom": Opinions(OPINIONS.split_half, FocalSpread(0.2, 0.01)),
+}
 BAD_MODELS = {
     "registered_share": 0.69,
     "points_median": 99.5,
     "points_min": 29,
     "track_length": 2.9,
     "reprojection_px": 0.91,
-    "triangulation_deg": 2.9,
+    "triangulation_deg": 2.4,
     "focal_ratio": 2.3,
     "focal_sigma": 0.08,
     "corner_distortion": 0.23,
     "plausible_lens": False,
+    "principal_offset": 0.5,
 }
-BAD_PAIRS = {"inlier_share": 0.8, "verified_share": 0.66}
+BAD_PAIRS = {"inlier_share": 0.7, "verified_share": 0.66}
 
 
 def test_sound_model_is_kept():
@@ -96,3 +108,31 @@ def test_photo_sets_are_not_judged_by_neighbours():
 def test_figures_that_are_not_numbers_never_pass(name):
     judgement = judge_model(PAIRS, replace(MODEL, **{name: float("nan")}), GATE)
     assert judgement.reason is Reason.QUALITY_GATE
+
+
+def test_second_opinions_that_agree_change_nothing():
+    before = judge_model(PAIRS, MODEL, GATE)
+    after = judge_opinions(before, OPINIONS, GATE)
+    assert after.verdict is Verdict.ACCEPTED
+    assert after.figures.items() > before.figures.items()
+
+
+@pytest.mark.parametrize(("name", "opinions"), BAD_OPINIONS.items())
+def test_each_second_opinion_can_reject_alone(name, opinions):
+    judgement = judge_opinions(judge_model(PAIRS, MODEL, GATE), opinions, GATE)
+    assert (judgement.verdict, judgement.reason) == (Verdict.REJECTED, Reason.QUALITY_GATE)
+    assert judgement.message.startswith(name)
+
+
+def test_a_focal_length_that_is_open_is_no_zoom():
+    opinions = Opinions(OPINIONS.split_half, FocalSpread(0.05, 0.03))
+    assert (
+        judge_opinions(judge_model(PAIRS, MODEL, GATE), opinions, GATE).verdict is Verdict.ACCEPTED
+    )
+
+
+def test_a_part_must_be_long_enough_and_a_whole_clip_need_not():
+    short = replace(MODEL, key_frames=GATE.min_part_key_frames - 1)
+    assert judge_model(PAIRS, short, GATE).verdict is Verdict.ACCEPTED
+    for part in (replace(short, part_s=9.0), replace(MODEL, part_s=GATE.min_part_s - 0.1)):
+        assert judge_model(PAIRS, part, GATE).verdict is Verdict.REJECTED
