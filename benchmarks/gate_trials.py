@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from benchmarks.damages import Image
 from benchmarks.mining_cases import plan
 from sage_core.config.reconstruct import GateConfig, ReconstructConfig
-from sage_core.sfm import features, figures, mapping, matching
+from sage_core.sfm import features, figures, judge_again, mapping, matching
 from sage_core.sfm.features import CameraGroup, Workbench
 from sage_core.sfm.gate import PairFigures, judge_pairs
 from sage_core.sfm.halves import Halves, map_halves
@@ -26,7 +26,7 @@ from sage_core.sfm.model import frame_name
 from sage_core.sfm.parts import split_models
 from sage_core.sfm.recipes import RECIPES
 from sage_core.sfm.trajectories import distance, poses_of
-from sage_core.types import Verdict
+from sage_core.types import Figure, Judgement, Verdict
 
 SEED = 1
 WRONG_PERCENT, WRONG_DEG = 2.0, 3.0
@@ -101,7 +101,7 @@ def mapped(pictures: Sequence[Image] | None, folder: Path, *, ordered: bool) -> 
     import pycolmap
 
     bench = Workbench(folder / "images", folder, RECIPES["fast"], SEED)
-    record = folder / "mapped2.json"
+    record = folder / "mapped.json"
     if not record.is_file():
         assert pictures is not None
         record.write_text(json.dumps(_map(pictures, bench, ordered)))
@@ -109,16 +109,16 @@ def mapped(pictures: Sequence[Image] | None, folder: Path, *, ordered: bool) -> 
     models = [
         pycolmap.Reconstruction(bench.folder / "kept" / str(at)) for at in range(kept["models"])
     ]
-    halves = tuple(
+    halves = [
         [{int(f): np.array(pose) for f, pose in path.items()} for path in half]
         for half in kept["halves"]
-    )
+    ]
     return Mapped(
         bench,
         kept["frames"],
         PairFigures(**kept["pairs"]),
         models,
-        (halves[0], halves[1]),
+        halves,
         kept["cpu_s"],
         kept["halves_cpu_s"],
     )
@@ -172,8 +172,23 @@ def judge(
     ranges = one.models[:1]
     if ordered:
         ranges = split_models(one.models, clip.key_frames, gate.min_part_key_frames)
-    judging = Judge(config, clip, one.bench, one.pairs, one.frames, {0: one.halves})
+    judging = Judge(config, clip, one.bench, one.pairs, one.frames, {2: one.halves})
     return [_against(part, one, wanted) for model in ranges for part in judging(model)]
+
+
+def judged_again(parts: Sequence[Judged], gate: GateConfig) -> list[Judged] | None:
+    """What an open gate let pass, by another gate's thresholds; None where that splits tracks once more."""
+    again = []
+    for part in parts:
+        figures = {name: Figure(value) for name, value in part.figures.items()}
+        if part.accepted:
+            verdict = judge_again(Judgement.accept(figures), ReconstructConfig(gate=gate))
+            if "split_half" in verdict.message:
+                return None
+            accepted = verdict.verdict is Verdict.ACCEPTED
+            part = replace(part, accepted=accepted, why=verdict.message)
+        again.append(part)
+    return again
 
 
 def _against(part: Part, one: Mapped, wanted: Mapping[int, Array]) -> Judged:

@@ -66,14 +66,15 @@ class GateConfig(Section):
     )
     max_split_half_percent: float = setting(
         1.5,
-        "Largest distance between the path and those by either half of its tracks, in percent of its extent.",
+        "Largest distance of the path from that by half or two thirds of its tracks (of two to four such "
+        "paths the nearest), in percent of its extent.",
         gt=0,
     )
     max_split_half_deg: float = setting(
-        1.5, "Largest median angle between the cameras of these paths, in degrees.", gt=0
+        1.5, "Largest median angle between the cameras of these two paths, in degrees.", gt=0
     )
     min_split_half_share: float = setting(
-        0.7, "Smallest share of a part's frames that both halves map.", ge=0, le=1
+        0.7, "Smallest share of a part's frames that such a path has.", ge=0, le=1
     )
     max_zoom: float = setting(
         0.01,

@@ -86,7 +86,7 @@ class Opinions:
     """What second opinions say of a model that its own figures let pass.
 
     Attributes:
-        split_half: how far the paths by either half of the tracks lie apart.
+        split_half: how far the paths by half of the tracks lie from the model's.
         focal: how far the focal lengths of the clip's thirds lie apart; None where they cannot be told.
     """
 
@@ -177,9 +177,9 @@ def model_figures(model: ModelFigures, gate: GateConfig) -> dict[str, Figure]:
     }
 
 
-def agree(halves: SplitHalf, gate: GateConfig) -> bool:
-    """Whether the paths by either half of the tracks are one, by the gate's measure."""
-    return not _misses(split_half_figures(halves, gate))
+def confirmed(half: SplitHalf, gate: GateConfig) -> bool:
+    """Whether half of the tracks confirms the path, by the gate's measure."""
+    return not _misses(split_half_figures(half, gate))
 
 
 def opinion_figures(opinions: Opinions, gate: GateConfig) -> dict[str, Figure]:
@@ -193,7 +193,7 @@ def opinion_figures(opinions: Opinions, gate: GateConfig) -> dict[str, Figure]:
 
 
 def split_half_figures(half: SplitHalf, gate: GateConfig) -> dict[str, Figure]:
-    """The figures of the two halves beside their thresholds."""
+    """The figures of halves of the tracks beside their thresholds."""
     return {
         "split_half_share": Figure(half.share, gate.min_split_half_share, ">="),
         "split_half_percent": Figure(half.percent, gate.max_split_half_percent, "<="),

@@ -1,8 +1,7 @@
 """A second opinion on a clip's path: each half of its tracks mapped by itself. Child process only.
 
-The figures of one model say whether it agrees with itself. Two maps that share frames but no match agree
-where the frames determine the path; at a hinge, with too little parallax or with an open focal length they
-do not.
+The figures of one model say whether it agrees with itself. A map of half the tracks gives the same path where
+the frames determine it; where they leave it open, a path that came out by chance comes out otherwise.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ from sage_core.sfm.trajectories import Poses, distance, poses_of
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """How far a part's path and those by the two halves lie apart.
+    """How far the paths by either half of the tracks lie from a part's own.
 
     Attributes:
-        percent, deg: the largest of the three distances between them, as
-            :class:`sage_core.sfm.trajectories.Distance` has them; None where they share too few frames to be
-            compared.
-        share: of the part's frames, those that both halves mapped.
+        percent, deg: of the half that lies nearer, as :class:`sage_core.sfm.trajectories.Distance` has them;
+            None where neither can be compared.
+        share: of the part's frames, those that this half mapped.
     """
 
     percent: float | None
@@ -38,51 +36,64 @@ class SplitHalf:
     share: float
 
 
-Halves = tuple[list[Poses], list[Poses]]
-"""Of either half the paths of its sub-models."""
+Halves = Sequence[Sequence[Poses]]
+"""Of each subset of the tracks the paths of its sub-models."""
 
 
-def map_halves(bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float) -> Halves:
+def map_halves(
+    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, of: int = 2
+) -> Halves:
     """Map the clip anew from each half of the tracks in its database, with the model's lens.
 
     With the lens free, halves of a clip with little parallax end in other lenses, right as its path may
     be; whether the lens is right is for :mod:`sage_core.sfm.lenses` to tell.
 
+    Args:
+        of: 2 for both halves; 3 for two subsets that leave out another third each.
+
     Raises:
         SandboxError: this process's CPU seconds passed the deadline.
     """
-    one, other = (_mapped(bench, model, n_frames, half, deadline_cpu_s) for half in (0, 1))
-    return one, other
+    return [
+        _mapped(bench, model, n_frames, deadline_cpu_s, (1, of)),
+        _mapped(bench, model, n_frames, deadline_cpu_s, (2 % of, of)),
+    ]
 
 
 def _mapped(
-    bench: Workbench, model: Any, n_frames: int, half: int, deadline_cpu_s: float
+    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, left_out: tuple[int, int]
 ) -> list[Poses]:
-    folder = bench.folder / f"half_{half}"
+    folder = bench.folder / "subset"
     folder.mkdir(exist_ok=True)
     database = folder / "database.db"
     shutil.copyfile(bench.database, database)
-    _keep_half(database, half, bench.seed)
+    _leave_out(database, *left_out, bench.seed)
     _set_lens(database, model)
-    seed = bench.seed + 1 + half
-    options = half_mapping_options(bench.recipe, n_frames, seed)
-    models = incremental(database, folder, options, seed, deadline_cpu_s)
+    options = half_mapping_options(bench.recipe, n_frames, bench.seed)
+    models = incremental(database, folder, options, bench.seed, deadline_cpu_s)
     shutil.rmtree(folder)
     return [poses_of(found) for found in models]
 
 
-def split_half(halves: Halves, part: Poses) -> SplitHalf:
-    """Compare the three paths over the frames of a part of the clip.
+def split_half(halves: Sequence[Sequence[Poses]], part: Poses) -> SplitHalf:
+    """Compare a part's path with those by half of the tracks, of which the nearest counts.
 
-    Of each half the sub-model counts that shares most frames with the part.
+    With half the tracks, paths go astray more often than with all of them, so that one that confirms says
+    more than one that does not: models that were wrong have been confirmed by neither. Of each half the
+    sub-model counts that shares most frames with the part.
     """
-    one, other = (_restricted(paths, part) for paths in halves)
-    share = len(one.keys() & other.keys()) / len(part)
-    apart = [distance(one, other), distance(one, part), distance(other, part)]
-    known = [found for found in apart if found is not None]
-    if len(known) < len(apart):
-        return SplitHalf(None, None, share)
-    return SplitHalf(max(d.percent for d in known), max(d.deg for d in known), share)
+    found = []
+    for paths in halves:
+        path = _restricted(paths, part)
+        apart = distance(path, part)
+        if apart is not None:
+            found.append(SplitHalf(apart.percent, apart.deg, len(path) / len(part)))
+    return min(found, key=_badness, default=SplitHalf(None, None, 0.0))
+
+
+def _badness(half: SplitHalf) -> float:
+    """Percent and degrees alike, as the share of the frames makes them worth less."""
+    return (float(half.percent or 0) + float(half.deg or 0)) / max(half.share, 1e-9)
 
 
 def _restricted(paths: Sequence[Poses], part: Poses) -> Poses:
@@ -99,9 +110,9 @@ class Hinge:
 
 
 def hinge(halves: Halves, part: Poses, fewest: int) -> Hinge | None:
-    """Where to cut a part so that the halves agree best before and after; None for a part too short.
+    """Where to cut a part so that a half confirms best what lies before and after; None for a part too short.
 
-    A part whose sides hang together by little is sound on either side of that place.
+    A part whose sides hang together by little may be sound on either side of that place.
 
     Args:
         fewest: frames on either side.
@@ -118,8 +129,8 @@ def hinge(halves: Halves, part: Poses, fewest: int) -> Hinge | None:
     return best
 
 
-def _keep_half(path: Path, half: int, seed: int) -> None:
-    """Remove the verified matches of the other half's tracks from the database."""
+def _leave_out(path: Path, part: int, of: int, seed: int) -> None:
+    """Remove the verified matches of that part of the tracks from the database."""
     import pycolmap
 
     with pycolmap.Database.open(path) as database:
@@ -127,9 +138,8 @@ def _keep_half(path: Path, half: int, seed: int) -> None:
         pairs = [pycolmap.pair_id_to_image_pair(pair_id) for pair_id in pair_ids]
         matches = [np.asarray(geometry.inlier_matches, np.int64) for geometry in geometries]
         database.clear_two_view_geometries()
-        for (a, b), geometry, keep in zip(
-            pairs, geometries, half_of_tracks(pairs, matches, half, seed), strict=True
-        ):
+        kept = without_tracks(pairs, matches, part, of, seed)
+        for (a, b), geometry, keep in zip(pairs, geometries, kept, strict=True):
             geometry.inlier_matches = geometry.inlier_matches[keep]
             database.write_two_view_geometry(a, b, geometry)
 
@@ -145,17 +155,21 @@ def _set_lens(path: Path, model: Any) -> None:
             database.update_camera(stored)
 
 
-def half_of_tracks(
-    pairs: Sequence[tuple[int, int]], matches: Sequence[NDArray[np.int64]], half: int, seed: int
+def without_tracks(
+    pairs: Sequence[tuple[int, int]],
+    matches: Sequence[NDArray[np.int64]],
+    part: int,
+    of: int,
+    seed: int,
 ) -> list[NDArray[np.bool_]]:
-    """Which matches of each pair of images belong to that half of all tracks.
+    """Which matches of each pair of images are left without one part of all tracks.
 
-    A track is what matches link, directly or by way of further images; none is in both halves.
+    A track is what matches link, directly or by way of further images; none is in two parts.
 
     Args:
         pairs: image ids.
         matches: for each pair the rows [M, 2] of the key points that match.
-        half: 0 or 1.
+        part: from 0 to ``of`` - 1.
     """
     if not matches:
         return []
@@ -165,8 +179,8 @@ def half_of_tracks(
     points, linked = np.unique(np.concatenate(ends), return_inverse=True)
     linked = linked.reshape(-1, 2)
     _, track = np.unique(_connected(linked, len(points)), return_inverse=True)
-    sides = np.random.default_rng(seed).permutation(int(track.max(initial=0)) + 1) % 2
-    chosen = sides[track[linked[:, 0]]] == half
+    sides = np.random.default_rng(seed).permutation(int(track.max(initial=0)) + 1) % of
+    chosen = sides[track[linked[:, 0]]] != part
     return np.split(chosen, np.cumsum([len(m) for m in matches])[:-1])
 
 

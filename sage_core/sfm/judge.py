@@ -14,7 +14,7 @@ from sage_core.sfm.features import Workbench
 from sage_core.sfm.gate import (
     Opinions,
     PairFigures,
-    agree,
+    confirmed,
     judge_model,
     judge_opinions,
 )
@@ -55,7 +55,7 @@ class Judge:
     Attributes:
         bench: holds the clip's matches, which the halves are mapped from.
         n_frames: that were given to COLMAP.
-        halves: the clip mapped from either half of its tracks, by split, once that has been done.
+        halves: paths by halves of the tracks (2) and without a third of them (3), once they were mapped.
     """
 
     config: ReconstructConfig
@@ -93,29 +93,33 @@ class Judge:
         return [Part(part, model, judgement)]
 
     def _sides(self, model: Any, poses: Poses) -> list[Any]:
-        """The models before and after the frame where the halves part, if they agree on either side."""
+        """The models before and after the frame where the path is open, if halves confirm either side."""
         if not self.clip.ordered:
             return []
-        cut = hinge(self._halves(model, 0), poses, self.config.gate.min_part_key_frames)
+        cut = hinge(
+            [*self._subsets(model, 2), *self._subsets(model, 3)],
+            poses,
+            self.config.gate.min_part_key_frames,
+        )
         if cut is None or cut.percent > self.config.gate.max_split_half_percent:
             return []
         before = {frame for frame in poses if frame < cut.frame}
         return [within(model, before), within(model, poses.keys() - before)]
 
     def _split_half(self, model: Any, poses: Poses) -> SplitHalf:
-        """Of one split, or of a second one: now and then a half goes astray where the path is right."""
-        found = split_half(self._halves(model, 0), poses)
-        if agree(found, self.config.gate):
+        """By halves of the tracks; where neither confirms the path, by two thirds of them, too."""
+        halves = self._subsets(model, 2)
+        found = split_half(halves, poses)
+        if confirmed(found, self.config.gate):
             return found
-        again = split_half(self._halves(model, 1), poses)
-        return again if agree(again, self.config.gate) else found
+        return split_half([*halves, *self._subsets(model, 3)], poses)
 
-    def _halves(self, model: Any, split: int) -> Halves:
+    def _subsets(self, model: Any, of: int) -> Halves:
         """Mapped once a clip, with the lens of the first part that asks, the largest."""
-        if split not in self.halves:
-            bench = replace(self.bench, seed=self.bench.seed + 1000 * split)
-            self.halves[split] = map_halves(bench, model, self.n_frames, self.config.max_cpu_s)
-        return self.halves[split]
+        if of not in self.halves:
+            limit = self.config.max_cpu_s
+            self.halves[of] = map_halves(self.bench, model, self.n_frames, limit, of)
+        return self.halves[of]
 
 
 def refined(model: Any, gate: GateConfig) -> tuple[Any, PrincipalPoint | None]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sage_core.geometry import Camera, camera_centres, invert, transform
 from sage_core.sfm.copies import only
 from sage_core.sfm.figures import focal_sigma
-from sage_core.sfm.halves import half_of_tracks, hinge, split_half
+from sage_core.sfm.halves import SplitHalf, hinge, split_half, without_tracks
 from sage_core.sfm.lenses import focal_spread, free_principal_point
 from sage_core.sfm.model import frame_name
 from sage_core.sfm.parts import frames_of, split_models
@@ -93,7 +93,7 @@ def test_no_track_is_in_both_halves(seed):
     rng = np.random.default_rng(seed)
     pairs = [(1, 2), (2, 3), (1, 3), (3, 4)]
     matches = [np.stack([rng.permutation(12)[:8], rng.permutation(12)[:8]], 1) for _ in pairs]
-    halves = [half_of_tracks(pairs, matches, half, seed) for half in (0, 1)]
+    halves = [without_tracks(pairs, matches, half, 2, seed) for half in (1, 0)]
     ends = [set(), set()]
     for pair, rows, one, other in zip(pairs, matches, *halves, strict=True):
         assert (one ^ other).all()
@@ -106,9 +106,10 @@ def test_no_track_is_in_both_halves(seed):
 
 def test_halves_of_many_tracks_are_even():
     rows = np.stack([np.arange(1000)] * 2, 1)
-    (half,) = half_of_tracks([(1, 2)], [rows], 0, 3)
-    assert abs(half.mean() - 0.5) < 0.01
-    assert half_of_tracks([], [], 0, 3) == []
+    for of in (2, 3):
+        (kept,) = without_tracks([(1, 2)], [rows], 0, of, 3)
+        assert abs(kept.mean() - (1 - 1 / of)) < 0.01
+    assert without_tracks([], [], 0, 2, 3) == []
 
 
 def test_a_hinge_is_found_where_two_halves_part():
@@ -117,7 +118,7 @@ def test_a_hinge_is_found_where_two_halves_part():
         world = invert(bent[frame])
         world[:, 3] += [2.0, 0, 1.0]
         bent[frame] = invert(world)
-    halves = ([full, {0: full[0]}], [bent])
+    halves = [[bent, {0: full[0]}], [bent]]
     apart = split_half(halves, full)
     assert apart.percent > 2
     assert apart.share == 1
@@ -125,8 +126,14 @@ def test_a_hinge_is_found_where_two_halves_part():
     assert found.frame == 13
     assert found.percent < 1e-6
     assert hinge(halves, full, 13) is None
-    lost = split_half(([], [full]), full)
-    assert (lost.percent, lost.share) == (None, 0)
+
+
+def test_one_half_that_confirms_is_enough_and_none_tells_nothing():
+    full, bent = path(24), path(24, seed=1)
+    some = {frame: full[frame] for frame in range(12)}
+    assert split_half([[bent], [full]], full).percent < 1e-6
+    assert split_half([[bent], [some]], full).share == 0.5
+    assert split_half([[], [{0: full[0]}]], full) == SplitHalf(None, None, 0.0)
 
 
 def test_a_principal_point_beside_the_middle_is_found():
