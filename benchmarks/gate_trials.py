@@ -198,7 +198,7 @@ def _against(part: Part, one: Mapped, wanted: Mapping[int, Array]) -> Judged:
         part.judgement.message,
         part.key_frames,
         one.frames,
-        apart and apart.percent,
-        apart and apart.deg,
+        apart.percent if apart else None,
+        apart.deg if apart else None,
         {name: figure.value for name, figure in part.judgement.figures.items()},
     )

@@ -7,7 +7,7 @@ the frames determine it; where they leave it open, a path that came out by chanc
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,31 +101,26 @@ def _restricted(paths: Sequence[Poses], part: Poses) -> Poses:
     return max(found, key=len, default={})
 
 
-@dataclass(frozen=True)
-class Hinge:
-    """``frame``: the first after the cut; ``percent``: the larger of the distances on either side of it."""
+def hinge(
+    halves: Halves, part: Poses, fewest: int, confirmed: Callable[[SplitHalf], bool]
+) -> int | None:
+    """The first frame after the cut that leaves most frames on sides that are confirmed, if there is one.
 
-    frame: int
-    percent: float
-
-
-def hinge(halves: Halves, part: Poses, fewest: int) -> Hinge | None:
-    """Where to cut a part so that a half confirms best what lies before and after; None for a part too short.
-
-    A part whose sides hang together by little may be sound on either side of that place.
+    A path that is open at one place, as at a doorway, may be sound on either side of it.
 
     Args:
-        fewest: frames on either side.
+        fewest: frames that a side must have to count.
     """
     frames = sorted(part)
-    best: Hinge | None = None
-    for cut in frames[fewest : len(frames) - fewest + 1]:
-        before = {frame: part[frame] for frame in frames if frame < cut}
-        after = {frame: part[frame] for frame in frames if frame >= cut}
-        apart = [split_half(halves, side).percent for side in (before, after)]
-        known = [percent for percent in apart if percent is not None]
-        if len(known) == 2 and (best is None or max(known) < best.percent):
-            best = Hinge(cut, max(known))
+    most, best = 0, None
+    for cut in frames[1:]:
+        kept = 0
+        for before in (True, False):
+            side = {frame: part[frame] for frame in frames if (frame < cut) is before}
+            if len(side) >= fewest and confirmed(split_half(halves, side)):
+                kept += len(side)
+        if kept > most:
+            most, best = kept, cut
     return best
 
 

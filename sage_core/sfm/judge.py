@@ -66,7 +66,7 @@ class Judge:
     halves: dict[int, Halves] = field(default_factory=dict)
 
     def __call__(self, model: Any) -> list[Part]:
-        """The part with its verdict; or the two sides of its hinge, where it has one, with theirs.
+        """The part with its verdict; or the sides of its hinge, where it has one, with theirs.
 
         Raises:
             SandboxError: out of CPU time while the halves were mapped.
@@ -86,25 +86,25 @@ class Judge:
         poses = poses_of(model)
         opinions = Opinions(self._split_half(model, poses), focal_spread(model))
         judgement = judge_opinions(judgement, opinions, self.config.gate)
-        if judgement.verdict is not Verdict.ACCEPTED:
+        if not confirmed(opinions.split_half, self.config.gate):
             sides = self._sides(model, poses)
             if sides:
                 return [part for side in sides for part in self(side)]
         return [Part(part, model, judgement)]
 
     def _sides(self, model: Any, poses: Poses) -> list[Any]:
-        """The models before and after the frame where the path is open, if halves confirm either side."""
+        """The models before and after the frame where the path is open, if a side is confirmed."""
         if not self.clip.ordered:
             return []
-        cut = hinge(
-            [*self._subsets(model, 2), *self._subsets(model, 3)],
-            poses,
-            self.config.gate.min_part_key_frames,
-        )
-        if cut is None or cut.percent > self.config.gate.max_split_half_percent:
+        gate = self.config.gate
+        subsets = [*self._subsets(model, 2), *self._subsets(model, 3)]
+        fewest = gate.min_part_key_frames
+        cut = hinge(subsets, poses, fewest, lambda found: confirmed(found, gate))
+        if cut is None:
             return []
-        before = {frame for frame in poses if frame < cut.frame}
-        return [within(model, before), within(model, poses.keys() - before)]
+        before = {frame for frame in poses if frame < cut}
+        sides = [before, poses.keys() - before]
+        return [within(model, side) for side in sides if len(side) >= fewest]
 
     def _split_half(self, model: Any, poses: Poses) -> SplitHalf:
         """By halves of the tracks; where neither confirms the path, by two thirds of them, too."""

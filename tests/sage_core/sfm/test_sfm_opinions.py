@@ -122,10 +122,16 @@ def test_a_hinge_is_found_where_two_halves_part():
     apart = split_half(halves, full)
     assert apart.percent > 2
     assert apart.share == 1
-    found = hinge(halves, full, 8)
-    assert found.frame == 13
-    assert found.percent < 1e-6
-    assert hinge(halves, full, 13) is None
+
+    def confirmed(half):
+        return half.percent is not None and half.percent < 1
+
+    assert not confirmed(apart)
+    assert hinge(halves, full, 8, confirmed) == 13
+    assert (
+        hinge(halves, full, 12, confirmed) == 13
+    )  # the second side is too short, the first is kept
+    assert hinge(halves, full, 14, confirmed) is None
 
 
 def test_one_half_that_confirms_is_enough_and_none_tells_nothing():
