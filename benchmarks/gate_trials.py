@@ -168,7 +168,7 @@ def judge(
     if before.verdict is not Verdict.ACCEPTED or not one.models:
         why = before.message or "COLMAP found no model"
         return [Judged(False, why, 0, one.frames, None, None, asdict(one.pairs))]
-    config = ReconstructConfig(gate=gate.model_copy(update={"min_part_s": 0}))
+    config = ReconstructConfig(gate=_untimed(gate))
     ranges = one.models[:1]
     if ordered:
         ranges = split_models(one.models, clip.key_frames, gate.min_part_key_frames)
@@ -176,13 +176,19 @@ def judge(
     return [_against(part, one, wanted) for model in ranges for part in judging(model)]
 
 
+def _untimed(gate: GateConfig) -> GateConfig:
+    """These clips have key frames, but no times."""
+    return gate.model_copy(update={"min_part_s": 0})
+
+
 def judged_again(parts: Sequence[Judged], gate: GateConfig) -> list[Judged] | None:
     """What an open gate let pass, by another gate's thresholds; None where that splits tracks once more."""
+    config = ReconstructConfig(gate=_untimed(gate))
     again = []
     for part in parts:
         figures = {name: Figure(value) for name, value in part.figures.items()}
         if part.accepted:
-            verdict = judge_again(Judgement.accept(figures), ReconstructConfig(gate=gate))
+            verdict = judge_again(Judgement.accept(figures), config)
             if "split_half" in verdict.message:
                 return None
             accepted = verdict.verdict is Verdict.ACCEPTED
