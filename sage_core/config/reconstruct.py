@@ -65,13 +65,13 @@ class GateConfig(Section):
         0.35, "Largest such distance: beyond it, something else is bent to fit.", ge=0
     )
     max_split_half_percent: float = setting(
-        1.5,
+        1.0,
         "Largest distance of the path from that by half or two thirds of its tracks (of two to four such "
         "paths the nearest), in percent of its extent.",
         gt=0,
     )
     max_split_half_deg: float = setting(
-        1.5, "Largest median angle between the cameras of these two paths, in degrees.", gt=0
+        1.0, "Largest median angle between the cameras of these two paths, in degrees.", gt=0
     )
     min_split_half_share: float = setting(
         0.7, "Smallest share of a part's frames that such a path has.", ge=0, le=1
