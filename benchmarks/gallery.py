@@ -30,7 +30,7 @@ from tasks._plan import Retry
 
 _STAGES = [Stage.ACQUIRE, Stage.CURATE, Stage.RECONSTRUCT]
 _WIDTH = 1000
-_MOST_BYTES = 110_000
+_MOST_BYTES = 88_000
 
 
 def make(out: Path, films: list[Film], workspace: Path) -> list[str]:
@@ -77,7 +77,7 @@ def _small(picture: np.ndarray) -> bytes:
     """For a page of text: a little smaller, and no larger than a page of pictures can bear."""
     height = round(picture.shape[0] * _WIDTH / picture.shape[1])
     small = cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    for quality in range(72, 30, -4):
+    for quality in range(72, 24, -4):
         jpeg = to_jpeg(small, quality)
         if len(jpeg) <= _MOST_BYTES:
             return jpeg

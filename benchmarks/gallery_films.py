@@ -197,8 +197,12 @@ def _cartoon() -> Pictures:
         for layer in range(3)
         for place in range(9)
     ]
+    down = np.linspace(0, 1, SIZE[1])[:, None, None]
+    sky = (np.array([90, 150, 235]) * (1 - down) + np.array([235, 225, 250]) * down).astype(
+        np.uint8
+    )
     for t in range(_FRAMES):
-        frame = np.full((SIZE[1], SIZE[0], 3), (120, 190, 240), np.uint8)
+        frame = np.tile(sky, (1, SIZE[0], 1))
         for layer, place, radius, *colour in trees:
             x, y = int(180 * place - (20, 40, 80)[layer] * t / FPS), (200, 300, 400)[layer]
             cv2.rectangle(frame, (x - 12, y), (x + 12, y + 120), (100, 70, 40), -1)

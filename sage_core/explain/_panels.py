@@ -193,7 +193,7 @@ def fails(figure: Figure) -> bool:
 
 
 def _draw_row(axes: Axes, middle: float, width: float, name: str, figure: Figure) -> None:
-    held = None if figure.rule is None else not fails(figure)
+    held = None if figure.rule is None or figure.value is None else not fails(figure)
     colour, weight = (FAILED, "bold") if fails(figure) else (INK, "normal")
     style: Any = {"va": "center", "fontsize": points(10.5), "color": colour, "weight": weight}
     axes.text(4, middle, name, **style)

@@ -142,12 +142,16 @@ def survival_around(measures: Measures) -> Series:
 
 
 def _flashed(measures: Measures) -> NDArray[np.bool_]:
-    """Steps [K] that begin, end or pass at a flash: a blank picture between pictures that are alike."""
-    frames, at = measures.frames, measures.steps.at
-    flash = (frames.contrast < _FLASH_CONTRAST) & (frames.apart < _SAME_PICTURE)
-    before = np.concatenate([[0], np.cumsum(flash)])
+    """Steps [K] that begin, end or pass at a flash."""
+    at = measures.steps.at
+    before = np.concatenate([[0], np.cumsum(_flashes(measures.frames))])
     first = np.concatenate([at[:1], at[:-1]])
     return np.asarray(before[at + 1] > before[first])
+
+
+def _flashes(frames: FrameSeries) -> NDArray[np.bool_]:
+    """Blank pictures [N] between pictures that are alike."""
+    return np.asarray((frames.contrast < _FLASH_CONTRAST) & (frames.apart < _SAME_PICTURE))
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -169,6 +173,9 @@ def find_cuts(measures: Measures, config: CurateConfig) -> list[int]:
         content_ratio(content, measures.frames.time_s) >= config.cut_ratio
     )
     candidates &= measures.frames.apart >= _SAME_PICTURE
+    candidates[1:] &= ~_flashes(measures.frames)[
+        :-1
+    ]  # what a flash gives way to was there before it
     cuts = []
     for position in np.flatnonzero(candidates).tolist():
         survival = _survival(measures, position)
