@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class _Hits:
     there_s: NDArray[np.float64]
     bits: NDArray[np.int64]
 
-    def chosen(self, which: NDArray[Any]) -> _Hits:
+    def chosen(self, which: NDArray[Any] | slice) -> _Hits:
         return _Hits(self.view[which], self.crop[which], self.there_s[which], self.bits[which])
 
 
@@ -148,16 +149,19 @@ class _Catalogue:
         crops = clip.crops.ravel()
         for flipped in (False, True):
             queries = mirrored(crops) if flipped else crops
-            found = [np.stack(hit, 1) for hit in self._index.near(queries, _HIT_BITS)]
-            rows = np.unique(np.concatenate(found).astype(np.int64), axis=0)
-            whose = self._owner[rows[:, 1]]
-            view, crop = np.divmod(rows[:, 0], len(CROPS))
-            hits = _Hits(view, crop, self._times[rows[:, 1]], rows[:, 2])
-            others, counts = np.unique(whose, return_counts=True)
-            for other in others[(counts > 1) & (others != number)]:
-                own = hits.chosen(whose == other)
+            query, row, bits = self._index.near(queries, _HIT_BITS)
+            kept = np.flatnonzero(self._owner[row] != number)
+            kept = kept[np.lexsort((row[kept], query[kept], self._owner[row[kept]]))]
+            query, row, bits, whose = query[kept], row[kept], bits[kept], self._owner[row[kept]]
+            view, crop = np.divmod(query, len(CROPS))
+            hits = _Hits(view, crop, self._times[row], bits.astype(np.int64))
+            edges = np.flatnonzero(np.diff(whose, prepend=-1, append=-1))
+            for start, end in pairwise(edges.tolist()):
+                if end - start < 2:
+                    continue
+                own = hits.chosen(slice(start, end))
                 if _promising(clip, own):
-                    yield int(other), flipped, own
+                    yield int(whose[start]), flipped, own
 
 
 def _promising(clip: Fingerprint, hits: _Hits) -> bool:
@@ -176,13 +180,17 @@ def _promising(clip: Fingerprint, hits: _Hits) -> bool:
 
 def _thinned(clip: Fingerprint) -> NDArray[np.int64]:
     """The pictures to index: a few a second, one of each run that stays the same."""
+    if not clip.ordered:
+        return np.arange(len(clip))
     kept: list[int] = []
-    for row in range(len(clip)):
-        if kept and clip.ordered:
-            near = clip.times_s[row] - clip.times_s[kept[-1]] < _INDEX_S
-            if near or distance(clip.hashes[row], clip.hashes[kept[-1]]) <= 1:
-                continue
+    last_s, last = -np.inf, 0
+    for row, (time_s, found) in enumerate(
+        zip(clip.times_s.tolist(), clip.hashes.tolist(), strict=True)
+    ):
+        if kept and (time_s - last_s < _INDEX_S or (found ^ last).bit_count() <= 1):
+            continue
         kept.append(row)
+        last_s, last = time_s, found
     return np.array(kept, np.int64)
 
 

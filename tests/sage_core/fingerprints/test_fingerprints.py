@@ -186,11 +186,9 @@ def test_the_index_finds_what_comparing_with_all_finds(seed):
     hashes = rng.integers(0, 2**64, 300, dtype=np.uint64)
     flips = np.bitwise_or.reduce(np.uint64(1) << rng.integers(0, 64, (300, 3), dtype=np.uint64), 1)
     queries = np.concatenate([hashes, hashes ^ flips])
-    pairs = {
-        (int(q), int(h)): int(bits)
-        for found in HashIndex(hashes).near(queries, 12)
-        for q, h, bits in zip(*found, strict=True)
-    }
+    found = list(zip(*HashIndex(hashes).near(queries, 12), strict=True))
+    pairs = {(int(q), int(h)): int(bits) for q, h, bits in found}
+    assert len(pairs) == len(found)
     assert all(int(distance(queries[q], hashes[h])) == bits <= 12 for (q, h), bits in pairs.items())
     assert all((i, i) in pairs for i in range(300))
     assert sum((300 + i, i) in pairs for i in range(300)) > 250
