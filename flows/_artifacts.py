@@ -145,7 +145,7 @@ def _publish_sheets(ws: Workspace, run: str) -> None:
         create_image_artifact(
             _link(ws, ws.store.path(relative)),
             key=f"curate-{verdict.value}",
-            description=f"Some of the {len(shown)} videos that curate {verdict.value} in this run.",
+            description=f"Of the videos that curate {verdict.value} in this run ({len(shown)}) twelve at most.",
         )
 
 

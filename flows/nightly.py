@@ -148,10 +148,11 @@ def _ended(
         done = f"after {summaries[-1].stage}" if summaries else "nothing was done"
         return Cancelled(message=f"refused, {done}: {refused}", data=refused)
     left = sum(s.left for s in summaries)
+    failed = sum(s.verdicts.get("failed", 0) for s in summaries)
     message = (
         f"the time is up with {left} items not begun: {'; '.join(describe(s) for s in summaries if s.left)}"
         if left
-        else "every item has a verdict"
+        else "every item has a verdict" + (f", and {failed} of them failed" if failed else "")
     )
     return Completed(name=honest_name(summaries), message=message, data=summaries)
 

@@ -81,7 +81,12 @@ def test_sage_deploy_and_prefect_deploy_make_the_same_on_a_server(prefect_server
         by_prefect = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=ROOT,
-            env={**os.environ, "PREFECT_API_URL": api, "SAGE_WORKSPACE": str(tmp_path / "other")},
+            env={
+                **os.environ,
+                "PREFECT_API_URL": api,
+                "SAGE_WORKSPACE": str(tmp_path / "other"),
+                "PREFECT_API_REQUEST_TIMEOUT": "300",
+            },
             capture_output=True,
             text=True,
             timeout=300,
