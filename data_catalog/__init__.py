@@ -2,7 +2,7 @@
 
 from data_catalog._catalog import Catalog
 from data_catalog._errors import CatalogError, LeaseHeld, LeaseLost, StoreError
-from data_catalog._lease import Lease
+from data_catalog._lease import Held, Lease
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
@@ -13,6 +13,7 @@ __all__ = [
     "DROPPED",
     "Catalog",
     "CatalogError",
+    "Held",
     "Lease",
     "LeaseHeld",
     "LeaseLost",

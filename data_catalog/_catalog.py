@@ -13,7 +13,7 @@ import pandas as pd
 
 from data_catalog import _files, _schema
 from data_catalog._errors import StoreError
-from data_catalog._lease import Lease, hold
+from data_catalog._lease import Held, Lease, hold, look
 from data_catalog._log import StageLog
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
@@ -130,6 +130,10 @@ class Catalog:
         path, lock = self._leases / f"{name}.json", self._locks / name
         with hold(path, lock, self._temporary, name, owner):
             yield
+
+    def holder(self, stage: str) -> Held | None:
+        """Who holds a stage's lease, and whether that one is dead; None if it is free."""
+        return look(self._leases / f"{self._log(stage).stage}.json")
 
     def snapshot(
         self,

@@ -156,6 +156,12 @@ def swap_in(new: Path, target: Path, aside: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that have died left in a folder of :func:`fresh_name` entries."""
+    for entry in list(abandoned(folder)):
+        remove(entry)
+
+
+def abandoned(folder: Path) -> Iterator[Path]:
+    """Entries of processes that have died; of those that cannot be asked for, the entries a day old."""
     now = None
     for entry in folder.iterdir():
         owner = Process.parse(entry.name)
@@ -165,7 +171,7 @@ def sweep(folder: Path) -> None:
             with suppress(FileNotFoundError):
                 dead = now - entry.lstat().st_mtime > _ABANDONED_S
         if dead:
-            remove(entry)
+            yield entry
 
 
 def file_system_time(folder: Path) -> float:

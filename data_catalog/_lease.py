@@ -78,6 +78,20 @@ class Lease:
                 os.utime(self.path)
 
 
+@dataclass(frozen=True)
+class Held:
+    """Who holds a stage, in words, and whether that one is dead (or has been silent for too long)."""
+
+    who: str
+    is_gone: bool
+
+
+def look(path: Path) -> Held | None:
+    """Who holds the lease at ``path``; nothing is changed."""
+    holder = Holder.read(path)
+    return None if holder is None else Held(_describe(holder), _is_gone(holder, path))
+
+
 @contextmanager
 def hold(path: Path, lock: Path, temporary: Path, stage: str, owner: str) -> Iterator[Lease]:
     """Hold the lease at ``path`` while the block runs.

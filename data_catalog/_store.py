@@ -137,6 +137,10 @@ class Store:
             # Out of sight in one step: a kill while a large folder goes leaves no half of it.
             target.rename(area / "old")
 
+    def abandoned(self) -> list[Path]:
+        """What killed processes left in the scratch folder, sorted."""
+        return sorted(_files.abandoned(self._scratch))
+
     def sweep(self) -> None:
         """Remove what killed processes left in the scratch folder."""
         _files.sweep(self._scratch)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from data_catalog import Workspace
-from flows._ending import teach
+from flows._checks import Check, Level, machine_checks, repaired, workspace_checks
+from flows._checks_server import server_checks
+from flows._ending import MANY_FAILED, teach
 from flows._options import (
     ConfigOption,
     JsonOption,
@@ -105,6 +112,90 @@ def compacted(ws: Workspace) -> Compacted:
         done = compact_shards(ws, "compact")
         ws.catalog.compact()
     return done
+
+
+@app.command()
+def metrics(
+    workspace: WorkspaceOption,
+    out: Annotated[
+        Path | None, typer.Option(help="Write it there in one step, e.g. for node_exporter.")
+    ] = None,
+) -> None:
+    """Print a workspace's metrics in Prometheus' text format; each stage leaves them in metrics/sage.prom."""
+    root = existing(workspace)
+    prepare_environment(root)
+    from tasks.metrics import exposition
+
+    text = teach(lambda: exposition(Workspace.open(root)))
+    if out is None:
+        print(text, end="")
+        return
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    teach(lambda: part.write_text(text))
+    part.replace(out)
+
+
+@app.command()
+def doctor(
+    workspace: Annotated[
+        Path | None,
+        typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", help="A workspace, too."),
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Free what the dead hold: leases, scratch, runs, slots."),
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Look at programs, libraries, GPU, weights, server, clock, disk and what dead runs left behind.
+
+    Ends with 0, or with 1 where something fails; a warning alone does not count.
+    """
+    settings = settings_of(config, set_)
+    root = None if workspace is None else existing(workspace)
+    found = teach(lambda: examined(root, settings, fix=fix, tell=None if json_ else _tell))
+    if json_:
+        shown = ({k: getattr(c, k) for k in ("name", "level", "found", "fix")} for c in found)
+        print(json.dumps(list(shown), indent=2))
+    if any(check.level is Level.FAIL for check in found):
+        raise typer.Exit(MANY_FAILED)
+
+
+def examined(
+    root: Path | None,
+    config: SageConfig,
+    *,
+    fix: bool,
+    tell: Callable[[Check], None] | None = None,
+) -> list[Check]:
+    """Every check, mended where asked for and safe; ``tell`` is given each as it comes."""
+    if root is not None:
+        prepare_environment(root)
+    ws = None if root is None else Workspace.open(root, create=False)
+    checks = chain(
+        machine_checks(config),
+        workspace_checks(ws, config) if ws is not None else (),
+        server_checks(ws),
+    )
+    found = []
+    for check in checks:
+        last = repaired(check) if fix and check.repair is not None else check
+        found.append(last)
+        if tell is not None:
+            tell(last)
+    return found
+
+
+_STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
+def _tell(check: Check) -> None:
+    head = Text.assemble((f"{check.level.value:<5}", _STYLES[check.level]), (check.name, "bold"))
+    console.print(Text.assemble(head, "  ", literal(check.found)), soft_wrap=True)
+    if check.fix:
+        console.print(Padding(literal(f"→ {check.fix}"), (0, 0, 0, 5)))
 
 
 @contextmanager

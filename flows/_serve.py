@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_catalog import Workspace
 from flows._http import LOOPBACK, served
 from flows._progress import console, say
 from flows._server import prefect_api
@@ -22,16 +24,19 @@ def serve_deployments(
 ) -> None:
     """Serve until interrupted. Runs started from the UI or the schedule run here, one at a time."""
     (workspace / "reports").mkdir(exist_ok=True)
+    metrics = partial(_metrics, workspace)
     with (
         prefect_api(workspace, port=port) as url,
-        served(workspace / "reports", _beside(port)) as reports,
+        served(workspace / "reports", _beside(port), {"/metrics": metrics}) as reports,
     ):
         from prefect import serve
 
         from flows._artifacts import REPORTS_URL
 
         os.environ[REPORTS_URL] = reports
-        console.print(f"[bold]Prefect UI[/] {url}   [bold]reports[/] {reports}", soft_wrap=True)
+        console.print(
+            f"[bold]Prefect UI[/] {url}   [bold]reports[/] {reports} (and /metrics)", soft_wrap=True
+        )
         console.print(f"[dim]nightly runs at {cron!r} ({timezone}); stop with Ctrl-C[/]")
         ready = _ready(workspace, sources, config, _night(cron, timezone), pools=False)
         serve(*ready, limit=1, print_starting_message=False)
@@ -69,6 +74,13 @@ def _ready(
     settings = config.model_dump(mode="json")
     named = [spelled(source) for source in sources]
     return deployments(str(workspace), named, settings, night, pools=pools)
+
+
+def _metrics(workspace: Path) -> tuple[str, str]:
+    """The workspace's metrics as a page."""
+    from tasks.metrics import CONTENT_TYPE, exposition
+
+    return CONTENT_TYPE, exposition(Workspace.open(workspace))
 
 
 def _night(cron: str, timezone: str) -> Night:

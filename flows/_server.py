@@ -42,6 +42,8 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
         # Tracebacks of what was not foreseen go to the UI, beside the task run that they belong to.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "sage",
+        # What is said outside of any run (of `sage compact`, say) belongs to none.
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # A result store would be a second truth beside the catalog.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
@@ -72,7 +74,7 @@ def prefect_api(workspace: Path, *, host: str = "127.0.0.1", port: int = 0) -> I
             )
         yield given.removesuffix("/api")
         return
-    running = _running_server(workspace)
+    running = running_server(workspace)
     if running:
         with _environment_variable("PREFECT_API_URL", f"{running}/api"):
             yield running
@@ -165,7 +167,8 @@ def _wait_until_healthy(api: str, server: subprocess.Popen[bytes], log: Path) ->
         time.sleep(0.25)
 
 
-def _running_server(workspace: Path) -> str | None:
+def running_server(workspace: Path) -> str | None:
+    """The URL of the server that serves this workspace now, if one does."""
     with suppress(OSError, ValueError, KeyError):
         url = str(json.loads(_note_path(workspace).read_text())["url"])
         if _healthy(f"{url}/api"):

@@ -35,6 +35,7 @@ from flows._summary import (
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
+from tasks.metrics import write_metrics
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def conclude(ws: Workspace, summary: StageSummary, config: SageConfig) -> State[
     """Write the stage's artifacts for the UI and turn its summary into the flow run's final state."""
     with courtesy(f"summary of {summary.stage} in the UI"):
         publish_stage(ws, summary, config, flow_run_id())
+    with courtesy("metrics"):
+        write_metrics(ws)
     text = describe(summary)
     if summary.within(config.run.max_failed_share):
         return Completed(name=honest_name([summary]), message=text, data=summary)

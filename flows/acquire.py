@@ -149,6 +149,6 @@ def _is_wanted(
     if source.item in stones:
         return False
     last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
-    if last is not None and last.details.get(DROPPED):
+    if last is not None and last.details.get(DROPPED) and last.input_hash == source.input_hash:
         return selection.repeats(last)
     return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)

@@ -17,7 +17,9 @@ from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.sandbox import metered
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
+from tasks._log import set_up, tell_verdict
 
+set_up()
 logger = logging.getLogger("sage.tasks")
 
 
@@ -132,7 +134,10 @@ def record(
         whole = ChildOutcome(subject.item, outcome.judgement, outcome.artifacts, details)
         own.append(_event(ws, whole, subject.parent, shared))
         children += [_event(ws, child, subject.item, shared) for child in outcome.children]
-    return ws.catalog.append([*own, *children])[: len(own)]
+    recorded = ws.catalog.append([*own, *children])
+    for event in recorded:
+        tell_verdict(event)
+    return recorded[: len(own)]
 
 
 def judgement_of(event: StageEvent) -> Judgement:

@@ -37,8 +37,9 @@ def leave_shards(ws: Workspace, run: str) -> Compacted:
     """
     fallen = _fallen(ws)
     _append(ws, [_superseded(ws, event) for event in fallen], run)
-    touched = {event.artifacts["frames"].path for event in fallen}
-    done = _rewritten(ws, touched, run)
+    if not fallen:
+        return Compacted()
+    done = _rewritten(ws, {event.artifacts["frames"].path for event in fallen}, run)
     return replace(done, left=[event.item for event in fallen])
 
 

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "assembly"))
 import glide
 
 from data_catalog import CatalogError, StageEvent, Workspace
+from flows.reconstruct import reconstruct
 from sage_core.config import load_config
 from sage_core.shards import ShardReader
 from sage_core.shards.validate import validate
@@ -224,6 +225,11 @@ def test_selection_by_reason_verdict_item_and_number(ws):
     assert selected("missing", [CLIPS[1]], reasons=("quality_gate",)) == []
     with pytest.raises(ValidationError):
         Selector(limit=0)
+    # As the form in the UI gives it.
+    form = {"workspace": "ws", "retry": "none", "select": {"reasons": ["quality_gate"], "limit": 3}}
+    given = reconstruct.validate_parameters(form)
+    assert given["select"] == Selector(reasons=("quality_gate",), limit=3)
+    assert given["retry"] is Retry.MISSING
     assert Retry("none") is Retry.MISSING
 
 
