@@ -240,3 +240,22 @@ def test_what_cannot_be_forgotten_is_wrong_usage(ws):
         assert teaches in " ".join(done.stderr.split())
     done = CliRunner().invoke(app, ["forget", "-w", str(ws.root), GONE])
     assert "say why" in done.stderr
+
+
+def test_an_export_holds_what_is_there_now(ws, tmp_path):
+    def exported(name, *more):
+        words = ["export", "re10k", "-w", str(ws.root), "-o", str(tmp_path / name), "--json", *more]
+        return CliRunner().invoke(app, words)
+
+    before = exported("before")
+    assert before.exit_code == 0, before.output
+    assert json.loads(before.stdout)["clips"] == 2
+    assert json.loads(exported("one", "--item", STAYS).stdout)["clips"] == 1
+    forget_videos(ws, [GONE], "asked for")  # and nothing is removed yet
+    assert json.loads(exported("after").stdout) == {
+        "out": str(tmp_path / "after"), "clips": 1, "frames": 9, "left_out": {}
+    }  # fmt: skip
+    assert "secret" not in "".join(f.read_text() for f in (tmp_path / "after").iterdir())
+    again = exported("after")
+    assert again.exit_code != 0
+    assert "is there already" in again.stderr
