@@ -99,6 +99,7 @@ def ws(tmp_path):
     clips = [e.item for e in events if e.stage == "assemble"]
     frozen = ws.catalog.snapshot(list(shard.values()), {"clips": {shard["frames"].path: clips}})
     weights = ws.store.write_bytes("runs/r0/model.safetensors", b"weights")
+    ws.store.write_bytes("runs/r0/renders/step_00000002.png", b"pictures of both")
     run = {"artifacts": {"checkpoint": weights}, "details": {"snapshot": frozen.id}}
     ws.catalog.append([StageEvent(item="r0", stage="adapt", verdict="accepted", **run)])
     ws.store.write_json("evaluations/r0/metrics.json", {"held_out": clips[0]})
@@ -135,6 +136,7 @@ def test_all_that_came_of_a_video_goes_and_nothing_else(ws):
         f"sfm/{GONE}_000000_000060",
         "evaluations/r0",
         "reports",
+        "runs/r0/renders",
     ]
     assert not [path for path in gone if ws.store.exists(path)]
     assert removed.shards == {
