@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "shards"))
 from shard_scene import make_clip
 
 from data_catalog import LeaseHeld, StageEvent, Workspace
+from flows._housekeeping import compacted
 from flows.cli import app
 from sage_core.acquisition.hosts import HostGate
 from sage_core.assembly import shard_name
@@ -198,6 +199,14 @@ def test_an_uploader_is_forgotten_with_all_videos_now_and_later(ws):
     assert digest == hashlib.sha256(b"ann").hexdigest()
     remove_forgotten(ws, "test")
     assert b"Ann" not in b"".join(everything(ws).values())
+
+
+def test_compacting_removes_it_too(ws):
+    forget_videos(ws, [GONE], "asked for")
+    compacted(ws)
+    assert not ws.store.exists(f"videos/{GONE}")
+    assert ShardReader([ws.root / "shards"]).names == [f"{STAYS}_000000_000060"]
+    assert compacted(ws).removed == []
 
 
 def test_nothing_is_removed_beside_a_running_stage(ws):
