@@ -170,7 +170,9 @@ def test_it_is_not_mined_again_under_its_url_or_any_other(ws, tmp_path):
     remove_forgotten(ws, "test")
     gate = HostGate()
     (source,) = find_items(str(ws.root), [URLS[0]], CONFIG, gate)
-    assert not is_ruled_otherwise(ws, source, CONFIG, Tombstones.of(ws))
+    assert not is_ruled_otherwise(
+        ws.catalog.find(GONE, "acquire"), source, CONFIG, Tombstones.of(ws)
+    )
     fetched = fetch_item.fn(str(ws.root), source, CONFIG, gate)  # without asking the host
     result = record_item(ws, source, fetched, Contents.of(ws), CONFIG, "run")
     assert (result["verdict"], result["reason"]) == ("rejected", "forgotten")
