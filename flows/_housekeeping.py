@@ -101,13 +101,16 @@ def compact(workspace: WorkspaceOption, json_: JsonOption = False) -> None:
 
 
 def compacted(ws: Workspace) -> Compacted:
-    """Shards without dead rows, files of no use removed, each stage's log in one file.
+    """What was forgotten removed; shards without dead rows, no files of no use, each stage's log in one file.
 
     Raises:
-        LeaseHeld: shards are being written, trained on or evaluated.
+        LeaseHeld: shards are being written, trained on or evaluated; or any stage runs, and there is
+            something to forget.
     """
     from tasks.compact import compact_shards
+    from tasks.forget import remove_forgotten
 
+    remove_forgotten(ws, "compact")
     with held(ws, (Stage.ASSEMBLE, Stage.ADAPT, Stage.EVALUATE), "compact"):
         done = compact_shards(ws, "compact")
         ws.catalog.compact()

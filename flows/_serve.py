@@ -12,6 +12,7 @@ from data_catalog import Workspace
 from flows._http import LOOPBACK, served
 from flows._progress import console, say
 from flows._server import prefect_api
+from sage_core.acquisition.credentials import redacted
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig
 
@@ -72,7 +73,7 @@ def _ready(
     from flows._deployments import deployments
 
     settings = config.model_dump(mode="json")
-    named = [spelled(source) for source in sources]
+    named = [redacted(spelled(source)) for source in sources]
     return deployments(str(workspace), named, settings, night, pools=pools)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from data_catalog import DROPPED, LeaseLost, Workspace
+from data_catalog import DROPPED, LeaseLost, StageEvent, Workspace
 from flows._deadline import Deadline
 from flows._polite import refusing
 from flows._progress import StageProgress, in_words
@@ -27,6 +28,7 @@ from sage_core.acquisition.hosts import HostGate
 from sage_core.acquisition.room import Room
 from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
+from sage_core.config.policy import PolicyConfig
 from sage_core.types import Stage, Verdict
 from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.acquire import (
@@ -74,9 +76,12 @@ def acquire(
         named = find_items(workspace, sources or [], config, gate)
         stones = Tombstones.of(ws)
         known = _with_known(ws, named, selection)
-        known += _ruled_otherwise(ws, known, config, stones)
+        last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
+        known += _ruled_otherwise(ws, known, last, config, stones)
         chosen = [i for i in known if selection.names(i.item, None)]
-        missing = [i for i in chosen if _is_wanted(ws, i, config, selection, stones)]
+        missing = [
+            i for i in chosen if _is_wanted(ws, i, last.get(i.item), config, selection, stones)
+        ]
         done, missing = len(chosen) - len(missing), selection.first(missing)
         summary = _fetch_and_record(ws, missing, config, gate, deadline)
         summary = replace(summary, done_before=done)
@@ -125,30 +130,36 @@ def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) ->
 
 
 def _ruled_otherwise(
-    ws: Workspace, chosen: list[SourceItem], config: SageConfig, stones: Tombstones
+    ws: Workspace,
+    chosen: list[SourceItem],
+    last: Mapping[str, StageEvent],
+    config: SageConfig,
+    stones: Tombstones,
 ) -> list[SourceItem]:
     """Accepted items, not asked for now, that policy or a tombstone no longer allows."""
+    if config.acquire.policy == PolicyConfig() and not len(stones):
+        return []
     given = {item.item for item in chosen}
     return [
         item
         for item in known_items(ws, lambda event: event.verdict == Verdict.ACCEPTED.value)
-        if item.item not in given and is_ruled_otherwise(ws, item, config, stones)
+        if item.item not in given and is_ruled_otherwise(last.get(item.item), item, config, stones)
     ]
 
 
 def _is_wanted(
     ws: Workspace,
     source: SourceItem,
+    last: StageEvent | None,
     config: SageConfig,
     selection: Selection,
     stones: Tombstones,
 ) -> bool:
     """Whether to fetch or rule on it; not what was dropped since, unless it is asked for again."""
-    if is_ruled_otherwise(ws, source, config, stones):
+    if is_ruled_otherwise(last, source, config, stones):
         return True
     if source.item in stones:
         return False
-    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
     if last is not None and last.details.get(DROPPED) and last.input_hash == source.input_hash:
         return selection.repeats(last)
     return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)

@@ -90,14 +90,13 @@ def known_items(ws: Workspace, chosen: Callable[[StageEvent], bool]) -> list[Sou
 
 
 def is_ruled_otherwise(
-    ws: Workspace, source: SourceItem, config: SageConfig, stones: Tombstones
+    last: StageEvent | None, source: SourceItem, config: SageConfig, stones: Tombstones
 ) -> bool:
-    """Whether an item's verdict is not what policy and tombstones say now: then it is judged anew.
+    """Whether an item's last verdict is not what policy and tombstones say now: then it is judged anew.
 
     Cheap: an accepted item is held to the rules by what is known of it; one that was refused is asked for
     again if the rules have changed.
     """
-    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
     if last is None:
         return False
     if source.item in stones:

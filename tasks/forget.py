@@ -238,7 +238,7 @@ def _remove_folders(ws: Workspace, videos: set[str], removed: Removed) -> None:
 
 
 def _remove_pages(ws: Workspace, videos: set[str], removed: Removed) -> None:
-    """Evaluations and reports with pictures of it; both are made anew when they are asked for."""
+    """Evaluations, reports and training runs' pictures of it; the former are made anew when asked for."""
     pages = [
         folder.relative_to(ws.root).as_posix()
         for folder in sorted(ws.store.path("evaluations").glob("*/"))
@@ -249,7 +249,12 @@ def _remove_pages(ws: Workspace, videos: set[str], removed: Removed) -> None:
         for file in sorted(ws.store.path(_SHARDS).glob("difficulty-*.json"))
         if _names_any(file, videos)
     ]
-    _remove(ws, [*pages, *measured, _REPORTS], removed)
+    seen = [
+        f"runs/{run}/{folder}"
+        for run in runs_that_saw(ws, videos)
+        for folder in ("renders", "tensorboard")
+    ]
+    _remove(ws, [*pages, *measured, *seen, _REPORTS], removed)
 
 
 def _remove(ws: Workspace, paths: Iterable[str], removed: Removed) -> None:

@@ -109,6 +109,8 @@ class Decoder:
             ) from None
         except decord.DECORDError as error:
             raise self._gave_up(error) from error
+        if image.shape[2:] != (3,):  # seen where a damaged header names another pixel format
+            raise self._gave_up(ValueError(f"a picture of shape {image.shape}"))
         self.position += 1
         return image
 

@@ -1,6 +1,8 @@
 """A password in a URL comes into no catalog, log, artifact or database."""
 
+import socket
 import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -48,3 +50,13 @@ def test_a_login_in_a_source_is_written_nowhere(sage, tmp_path, prefect_server):
 def test_settings_hold_no_login():
     with pytest.raises(Exception, match="HTTPS_PROXY"):
         load_config(overrides=["acquire.proxy=http://ann:secret@proxy:3128"])
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_server_listens_on_loopback_alone(prefect_server):
+    """On one address of it: what listens on all would answer on 127.0.0.2, too."""
+    port = urlsplit(prefect_server).port
+    socket.create_connection(("127.0.0.1", port), timeout=30).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=30)

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "shards"))
 from shard_scene import make_clip
 
 from data_catalog import LeaseHeld, StageEvent, Workspace
+from flows._housekeeping import compacted
 from flows.cli import app
 from sage_core.acquisition.hosts import HostGate
 from sage_core.assembly import shard_name
@@ -99,6 +100,7 @@ def ws(tmp_path):
     clips = [e.item for e in events if e.stage == "assemble"]
     frozen = ws.catalog.snapshot(list(shard.values()), {"clips": {shard["frames"].path: clips}})
     weights = ws.store.write_bytes("runs/r0/model.safetensors", b"weights")
+    ws.store.write_bytes("runs/r0/renders/step_00000002.png", b"pictures of both")
     run = {"artifacts": {"checkpoint": weights}, "details": {"snapshot": frozen.id}}
     ws.catalog.append([StageEvent(item="r0", stage="adapt", verdict="accepted", **run)])
     ws.store.write_json("evaluations/r0/metrics.json", {"held_out": clips[0]})
@@ -135,6 +137,7 @@ def test_all_that_came_of_a_video_goes_and_nothing_else(ws):
         f"sfm/{GONE}_000000_000060",
         "evaluations/r0",
         "reports",
+        "runs/r0/renders",
     ]
     assert not [path for path in gone if ws.store.exists(path)]
     assert removed.shards == {
@@ -167,7 +170,9 @@ def test_it_is_not_mined_again_under_its_url_or_any_other(ws, tmp_path):
     remove_forgotten(ws, "test")
     gate = HostGate()
     (source,) = find_items(str(ws.root), [URLS[0]], CONFIG, gate)
-    assert not is_ruled_otherwise(ws, source, CONFIG, Tombstones.of(ws))
+    assert not is_ruled_otherwise(
+        ws.catalog.find(GONE, "acquire"), source, CONFIG, Tombstones.of(ws)
+    )
     fetched = fetch_item.fn(str(ws.root), source, CONFIG, gate)  # without asking the host
     result = record_item(ws, source, fetched, Contents.of(ws), CONFIG, "run")
     assert (result["verdict"], result["reason"]) == ("rejected", "forgotten")
@@ -196,6 +201,14 @@ def test_an_uploader_is_forgotten_with_all_videos_now_and_later(ws):
     assert digest == hashlib.sha256(b"ann").hexdigest()
     remove_forgotten(ws, "test")
     assert b"Ann" not in b"".join(everything(ws).values())
+
+
+def test_compacting_removes_it_too(ws):
+    forget_videos(ws, [GONE], "asked for")
+    compacted(ws)
+    assert not ws.store.exists(f"videos/{GONE}")
+    assert ShardReader([ws.root / "shards"]).names == [f"{STAYS}_000000_000060"]
+    assert compacted(ws).removed == []
 
 
 def test_nothing_is_removed_beside_a_running_stage(ws):
@@ -240,3 +253,22 @@ def test_what_cannot_be_forgotten_is_wrong_usage(ws):
         assert teaches in " ".join(done.stderr.split())
     done = CliRunner().invoke(app, ["forget", "-w", str(ws.root), GONE])
     assert "say why" in done.stderr
+
+
+def test_an_export_holds_what_is_there_now(ws, tmp_path):
+    def exported(name, *more):
+        words = ["export", "re10k", "-w", str(ws.root), "-o", str(tmp_path / name), "--json", *more]
+        return CliRunner().invoke(app, words)
+
+    before = exported("before")
+    assert before.exit_code == 0, before.output
+    assert json.loads(before.stdout)["clips"] == 2
+    assert json.loads(exported("one", "--item", STAYS).stdout)["clips"] == 1
+    forget_videos(ws, [GONE], "asked for")  # and nothing is removed yet
+    assert json.loads(exported("after").stdout) == {
+        "out": str(tmp_path / "after"), "clips": 1, "frames": 9, "left_out": {}
+    }  # fmt: skip
+    assert "secret" not in "".join(f.read_text() for f in (tmp_path / "after").iterdir())
+    again = exported("after")
+    assert again.exit_code != 0
+    assert "is there already" in again.stderr

@@ -40,6 +40,10 @@ def film(tmp_path):
     return folder / "f.mp4"
 
 
+def last(ws):
+    return {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
+
+
 def acquire(ws, source, config: SageConfig):
     gate = HostGate()
     with disable_run_logger():
@@ -56,16 +60,16 @@ def test_a_rule_that_changes_is_applied_to_what_is_there(tmp_path, film):
     stones = Tombstones.of(ws)
     strict = rules("acquire.policy.deny_licences=['*-nc*']")
     assert strict.stage_hash(Stage.ACQUIRE) == SageConfig().stage_hash(Stage.ACQUIRE)
-    assert _ruled_otherwise(ws, [], rules(), stones) == []
-    assert [i.item for i in _ruled_otherwise(ws, [], strict, stones)] == [source.item]
+    assert _ruled_otherwise(ws, [], last(ws), rules(), stones) == []
+    assert [i.item for i in _ruled_otherwise(ws, [], last(ws), strict, stones)] == [source.item]
     film.unlink()  # nothing is read again
     result = acquire(ws, source, strict)
     assert (result["verdict"], result["reason"]) == ("rejected", "denied_licence")
     event = ws.catalog.find(source.item, Stage.ACQUIRE.value)
     assert event.figures["licence"] == {"value": "cc-by-nc", "threshold": "*-nc*", "rule": "not in"}
     assert accepted_videos(ws) == []
-    assert not is_ruled_otherwise(ws, source, strict, stones)
-    assert is_ruled_otherwise(ws, source, rules(), stones)
+    assert not is_ruled_otherwise(last(ws)[source.item], source, strict, stones)
+    assert is_ruled_otherwise(last(ws)[source.item], source, rules(), stones)
 
 
 def test_a_rule_taken_back_takes_what_is_still_there(tmp_path, film):

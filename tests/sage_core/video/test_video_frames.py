@@ -191,3 +191,17 @@ def test_a_picture_that_stands_still_gives_no_entry(tmp_path, monkeypatch):
     seen = {frame.index: digest(frame.image) for frame in reader.read()}
     assert len(set(seen.values())) == 1
     assert find_entries(path, (-1, -1), reader.info.times_s, seen) == []
+
+
+def test_a_picture_of_other_channels_is_a_decode_error(coded, monkeypatch):
+    """As decord gives of a film whose damaged header names another pixel format: 12 of them, in a row."""
+
+    class Odd:
+        def asnumpy(self):
+            return np.zeros((320, 8, 12), np.uint8)
+
+    opened = decoder.Decoder(coded)
+    monkeypatch.setattr(opened._reader, "next", Odd)
+    with pytest.raises(MediaError, match="shape") as caught:
+        opened.next()
+    assert caught.value.reason is Reason.DECODE_ERROR
