@@ -8,11 +8,11 @@ import pytest
 from sage_core.errors import SageError
 from sage_core.evaluation.metrics import (
     ERROR_CAP,
-    _lower_median,
     align,
     cameras_from_pointmaps,
     chamfer,
     focal_from_pointmap,
+    lower_median,
     nearest_distances,
     pointmap_scores,
     pose_accuracy,
@@ -37,7 +37,7 @@ def every_pixel(points):
 
 
 def test_even_counts_take_the_lower_middle():
-    assert _lower_median(np.array([[4.0, 1], [1, 2], [3, 3], [2, 9]])).tolist() == [2, 2]
+    assert lower_median(np.array([[4.0, 1], [1, 2], [3, 3], [2, 9]])).tolist() == [2, 2]
 
 
 def test_scale_and_shift_of_a_prediction_do_not_count_but_rotation_does():
