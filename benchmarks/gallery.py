@@ -30,7 +30,7 @@ from tasks._plan import Retry
 
 _STAGES = [Stage.ACQUIRE, Stage.CURATE, Stage.RECONSTRUCT]
 _WIDTH = 1000
-_MOST_BYTES = 88_000
+MOST_BYTES = 88_000
 
 
 def make(out: Path, films: list[Film], workspace: Path) -> list[str]:
@@ -39,7 +39,7 @@ def make(out: Path, films: list[Film], workspace: Path) -> list[str]:
     site.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     sources = [_filmed(film, site) for film in films]
-    run_in_workspace(workspace, sources, _STAGES, load_config(), Retry.NONE, None)
+    run_in_workspace(workspace, sources, _STAGES, load_config(), Retry.MISSING, None)
     ws = Workspace.open(workspace, create=False)
     with ThreadPoolExecutor(2) as pool:
         wrong = list(pool.map(lambda film: _drawn(ws, film, out), films))
@@ -79,9 +79,9 @@ def _small(picture: np.ndarray) -> bytes:
     small = cv2.resize(picture, (_WIDTH, height), interpolation=cv2.INTER_AREA)
     for quality in range(72, 24, -4):
         jpeg = to_jpeg(small, quality)
-        if len(jpeg) <= _MOST_BYTES:
+        if len(jpeg) <= MOST_BYTES:
             return jpeg
-    raise ValueError(f"{picture.shape} does not fit into {_MOST_BYTES} bytes")
+    raise ValueError(f"{picture.shape} does not fit into {MOST_BYTES} bytes")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from sage_core.config.duplicates import DuplicatesConfig
 class CurateConfig(Section):
     """Which videos, shots and stretches are worth reconstructing, and which frames of them."""
 
-    version: int = setting(5, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(6, "Raised when the stage's code changes what it gives.", ge=1)
 
     min_duration_s: float = setting(10.0, "Shortest video taken, in seconds.", ge=0)
     min_short_side_px: int = setting(

@@ -20,7 +20,7 @@ from sage_core.types import Entry
 from sage_core.video.decoder import digest, find_entries
 from sage_core.video.frames import Frame, FrameInfo, open_frames
 
-VERSION = 5
+VERSION = 6
 """Raised when the same file would get other scores: stored ones are not judged again then."""
 LONG_SIDE = 320
 STEP_S = 0.2
