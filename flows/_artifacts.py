@@ -98,12 +98,12 @@ def failure_rows(
     return [
         {
             "item": e.item,
-            "source": e.source,
             "reason": e.reason,
             "attempt": e.attempt,
+            "again": f"sage {e.stage} --workspace {where}{settings} --retry failed --item {e.item}",
             "retryable": "yes" if e.retryable else "no",
             "message": e.message.split("\n")[0][:300],
-            "again": f"sage {e.stage} --workspace {where}{settings} --retry failed --item {e.item}",
+            "source": e.source,
         }
         for e in ordered[:_MOST_ROWS]
     ]
@@ -145,7 +145,7 @@ def _publish_sheets(ws: Workspace, run: str) -> None:
         create_image_artifact(
             _link(ws, ws.store.path(relative)),
             key=f"curate-{verdict.value}",
-            description=f"Of the videos that curate {verdict.value} in this run ({len(shown)}) twelve at most.",
+            description=f"Videos that curate {verdict.value} in this run: {len(shown)}, twelve at most.",
         )
 
 
