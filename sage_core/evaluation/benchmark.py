@@ -7,6 +7,7 @@ The folder of results holds ``frames.json`` (the frozen list), ``checks.json`` (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -172,8 +173,7 @@ def _frames(job: Benchmark) -> FrameList:
 
 
 def _plain(data: dict[str, Any]) -> Any:
-    import json
-
+    """As JSON gives it back: tuples as lists."""
     return json.loads(json.dumps(data))
 
 

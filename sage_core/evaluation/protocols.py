@@ -356,9 +356,8 @@ def _drawn(frames: Drawn, scene: Scene, place: int) -> list[tuple[int, ...]]:
 
 
 def _grown(frames: Grown, scene: Scene, name: str, share: int, place: int) -> list[TestTuple]:
-    pairs = _by_sage(frames, scene, share, place)
-    if frames.rule == "mvdust3r":
-        pairs = _by_mvdust3r(frames, scene, share, place)
+    drawn_by = _by_mvdust3r if frames.rule == "mvdust3r" else _by_sage
+    pairs = drawn_by(frames, scene, share, place)
 
     def numbers(places: list[int]) -> tuple[int, ...]:
         return tuple(scene.frames[p].number for p in places)
@@ -369,7 +368,7 @@ def _grown(frames: Grown, scene: Scene, name: str, share: int, place: int) -> li
 def _by_sage(
     frames: Grown, scene: Scene, share: int, place: int
 ) -> list[tuple[list[int], list[int]]]:
-    if frames.rule != "sage" or len(scene) < frames.views:
+    if len(scene) < frames.views:
         return []
     seed = int(np.random.default_rng([frames.seed, place]).integers(2**31))
     grids = coarse_grids(scene)
