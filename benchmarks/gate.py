@@ -199,7 +199,7 @@ def draw(done: Sequence[Trial], path: Path) -> None:
     axes.set_ylabel("good parts kept")
     axes.legend(fontsize=7, loc="lower right")
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
 
 
