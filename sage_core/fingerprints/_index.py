@@ -40,7 +40,7 @@ class HashIndex:
         """
         from sage_core.fingerprints._lookup import look_up
 
-        return look_up(
+        query, found, bits = look_up(
             queries,
             self._order,
             self._sorted,
@@ -49,6 +49,7 @@ class HashIndex:
             self._mask,
             np.uint64(most),
         )
+        return query, found, bits
 
 
 def _keys(hashes: Hashes, shift: np.uint64, mask: np.uint64) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,13 +154,26 @@ class _Catalogue:
             query, row, bits, whose = query[kept], row[kept], bits[kept], self._owner[row[kept]]
             view, crop = np.divmod(query, len(CROPS))
             hits = _Hits(view, crop, self._times[row], bits.astype(np.int64))
-            edges = np.flatnonzero(np.diff(whose, prepend=-1, append=-1))
-            for start, end in pairwise(edges.tolist()):
-                if end - start < 2:
-                    continue
-                own = hits.chosen(slice(start, end))
+            for one in _surest(whose, hits):
+                own = hits.chosen(one)
                 if _promising(clip, own):
-                    yield int(whose[start]), flipped, own
+                    yield int(whose[one.start]), flipped, own
+
+
+def _surest(whose: NDArray[np.int32], hits: _Hits) -> Iterator[slice]:
+    """Of the stretches of hits on one clip each, those that may be promising; most are not, by far.
+
+    ``whose`` clip a hit is on, and then the view, rise. No subset of a stretch can add up to more.
+    """
+    if len(whose) == 0:
+        return
+    begins = np.diff(whose, prepend=-1) != 0
+    views = np.flatnonzero(begins | (np.diff(hits.view, prepend=-1) != 0))
+    digits = surprise(np.minimum.reduceat(hits.bits, views))
+    most = np.add.reduceat(digits, np.flatnonzero(begins[views]))
+    edges = np.append(np.flatnonzero(begins), len(whose))
+    for at in np.flatnonzero(most >= _PROMISE - 1e-6):
+        yield slice(int(edges[at]), int(edges[at + 1]))
 
 
 def _promising(clip: Fingerprint, hits: _Hits) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 _compiled = numba.njit(cache=True, nogil=True)
 
 
-@_compiled
+@_compiled  # type: ignore[untyped-decorator]
 def look_up(
     queries: NDArray[np.uint64],
     order: NDArray[np.int32],
@@ -38,19 +38,19 @@ def look_up(
     return query[:count], found[:count], bits[:count]
 
 
-@_compiled
+@_compiled  # type: ignore[untyped-decorator]
 def _doubled(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.append(values, np.empty_like(values))
 
 
-@_compiled
+@_compiled  # type: ignore[untyped-decorator]
 def _turned(value: np.uint64, shift: np.uint64) -> np.uint64:
     if shift == np.uint64(0):
         return value
     return (value >> shift) | (value << (np.uint64(64) - shift))
 
 
-@_compiled
+@_compiled  # type: ignore[untyped-decorator]
 def _met_before(odd: np.uint64, shifts: NDArray[np.uint64], mask: np.uint64, table: int) -> bool:
     """Whether an earlier table's key is the same: no bit of it differs."""
     for t in range(table):  # noqa: SIM110  (compiled)
@@ -59,7 +59,7 @@ def _met_before(odd: np.uint64, shifts: NDArray[np.uint64], mask: np.uint64, tab
     return False
 
 
-@_compiled
+@_compiled  # type: ignore[untyped-decorator]
 def _ones(value: np.uint64) -> np.uint64:
     """Number of bits set, by adding neighbours (Warren, Hacker's Delight)."""
     value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
