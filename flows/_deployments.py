@@ -60,9 +60,9 @@ class Planned:
 
 
 def planned() -> list[Planned]:
-    """The seven: `nightly`, which runs where the GPU is since its last stages do, and one a stage."""
+    """The seven: one a stage, and `nightly`, which runs where the GPU is since its last stages do."""
     stages = [Planned(flow, GPU if stage in _ON_GPU else MINING) for stage, flow in FLOWS.items()]
-    return [Planned(nightly, GPU), *stages]
+    return [*stages, Planned(nightly, GPU)]  # last: who finds it there finds all
 
 
 def deployments(

@@ -19,9 +19,8 @@ FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 def test_prefect_yaml_says_what_sage_deploy_makes():
     assert {d["name"] for d in FILE["deployments"]} == {"nightly", *Stage}
     made = {d.name: d for d in deployments("ws", [], {}, Night(), pools=True)}
-    for written, plan in zip(FILE["deployments"], planned(), strict=True):
+    for written in FILE["deployments"]:
         one = made[written["name"]]
-        assert written["name"] == plan.name
         assert written["entrypoint"] == one.entrypoint
         assert written["work_pool"]["name"] == one.work_pool_name
         assert written["description"] == one.description
