@@ -5,44 +5,36 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 
 import pandas as pd
 
-from data_catalog import _files, _schema
+from data_catalog import _schema
+from data_catalog._backend import Backend, LocalBackend
 from data_catalog._errors import StoreError
-from data_catalog._lease import Held, Lease, hold, look
+from data_catalog._lease import Held, Lease
 from data_catalog._log import StageLog
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
 from sage_core.types import Artifact, Reason, Stage
 
-_RESERVE_BYTES = 1 << 20
-
 
 class Catalog:
     """Append-only log of :class:`StageEvent`, its latest-wins view, leases and snapshots.
 
-    Safe for threads, and for processes on all hosts that share the workspace over a file system whose
-    ``flock`` works between them (local disks, NFS 4, Lustre).
+    Safe for threads, and for processes on all hosts that share the workspace: over a file system whose
+    ``flock`` works between them (local disks, NFS 4, Lustre), or at a URL.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, backend: Backend | None = None) -> None:
         self._store = store
-        self._root = store.root / "catalog"
-        self._temporary = self._folder("tmp")
-        self._locks, self._leases = self._folder("locks"), self._folder("leases")
-        self._snapshots = self._folder("snapshots")
-        events = self._folder("events")
-        self._logs = {
-            stage.value: StageLog(stage.value, events / f"stage={stage}", self._temporary)
-            for stage in Stage
-        }
+        self._backend: Backend = backend or LocalBackend(store.root)
+        self._logs = {stage.value: self._backend.log(stage.value) for stage in Stage}
         self._held: dict[str, Lease] = {}
         self._mutex = threading.RLock()
+        self._thread = threading.local()
 
     def append(self, events: Sequence[StageEvent]) -> list[StageEvent]:
         """Record events and return them with their sequence numbers.
@@ -74,7 +66,7 @@ class Catalog:
         with self._mutex:
             logs = [self._log(stage)] if stage is not None else list(self._logs.values())
             for log in logs:
-                log.refresh()
+                self._refresh(log)
             groups = [sorted(log.latest.values(), key=lambda event: event.item) for log in logs]
         return [
             event
@@ -88,8 +80,20 @@ class Catalog:
         """The latest event of one item at one stage."""
         with self._mutex:
             log = self._log(stage)
-            log.refresh()
+            self._refresh(log)
             return log.latest.get(item)
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For asking much at once: in the block this thread does not see what others append meanwhile."""
+        with self._mutex:
+            for log in self._logs.values():
+                self._refresh(log)
+        before, self._thread.still = self._is_still, True
+        try:
+            yield
+        finally:
+            self._thread.still = before
 
     def next_attempt(self, item: str, stage: str) -> int:
         """The number of the attempt that is about to be made: 1 for the first."""
@@ -111,9 +115,9 @@ class Catalog:
             LeaseHeld: a living runner holds it; the message names it.
         """
         log = self._log(stage)
-        path, lock = self._leases / f"{log.stage}.json", self._lock(log)
-        with hold(path, lock, self._temporary, log.stage, owner) as lease:
-            self._prepare()
+        with self._backend.hold(log.stage, owner) as lease:
+            log.fence()
+            self._store.sweep()
             self._held[log.stage] = lease
             try:
                 yield lease
@@ -127,13 +131,12 @@ class Catalog:
         Raises:
             LeaseHeld: a living process is at it; the message names it.
         """
-        path, lock = self._leases / f"{name}.json", self._locks / name
-        with hold(path, lock, self._temporary, name, owner):
+        with self._backend.hold(name, owner):
             yield
 
     def holder(self, stage: str) -> Held | None:
         """Who holds a stage's lease, and whether that one is dead; None if it is free."""
-        return look(self._leases / f"{self._log(stage).stage}.json")
+        return self._backend.look(self._log(stage).stage)
 
     def snapshot(
         self,
@@ -153,22 +156,23 @@ class Catalog:
                     " `sage assemble` again"
                 )
         snapshot = Snapshot.of(shards, query, parent)
-        snapshot.write(self._snapshots, self._temporary)
+        snapshot.write(self._backend.snapshots)
         return snapshot
 
     def load_snapshot(self, name: str) -> Snapshot:
         """The snapshot with this id, checked against it."""
-        return Snapshot.read(self._snapshots, name)
+        return Snapshot.read(self._backend.snapshots, name)
 
     def snapshots(self) -> list[str]:
         """The ids of all snapshots, sorted."""
-        return sorted(path.stem for path in self._snapshots.glob("*.json"))
+        names = self._backend.snapshots.names()
+        return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
     def compact(self) -> None:
         """Merge each stage's files into one; readers and writers may go on meanwhile."""
         with self._mutex:
             for log in self._logs.values():
-                with _files.locked(self._lock(log)):
+                with self._backend.locked(log.stage):
                     log.compact(whole=True)
 
     def expunge(self, items: Collection[str]) -> list[str]:
@@ -185,47 +189,37 @@ class Catalog:
                 if {event.item, event.parent} & wanted and event.reason != Reason.FORGOTTEN.value
             }
             for log in self._logs.values() if found else ():
-                with _files.locked(self._lock(log)):
+                with self._backend.locked(log.stage):
                     log.compact(whole=True, without=wanted)
         return sorted(found)
 
     def _append(self, stage: str, events: list[StageEvent]) -> list[StageEvent]:
-        with self._mutex, _files.locked(self._lock(self._logs[stage])):
-            lease = self._held.get(stage)
-            if lease is not None:
-                lease.check()
+        log, lease = self._logs[stage], self._held.get(stage)
+        allowed = lease.check if lease is not None else _nobody_minds
+        with self._mutex, self._backend.locked(stage):
             try:
-                return self._logs[stage].append(events)
+                return log.append(events, allowed)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserve.exists():
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._backend.make_room():
                     raise
                 # The verdict "disk_full" must find room when nothing else does.
-                self._reserve.unlink()
-                return self._logs[stage].append(events)
+                return log.append(events, allowed)
 
     def _all(self) -> Iterator[StageEvent]:
         for log in self._logs.values():
             yield from _schema.to_events(log.table(), log.stage)
 
     @property
-    def _reserve(self) -> Path:
-        return self._root / "reserve"
+    def _is_still(self) -> bool:
+        return getattr(self._thread, "still", False)
 
-    def _prepare(self) -> None:
-        """Tidy up after runners that were killed, and put the reserve back for a full disk."""
-        self._store.sweep()
-        _files.sweep(self._temporary)
-        with suppress(OSError):
-            if not self._reserve.exists():
-                _files.create_whole(self._reserve, bytes(_RESERVE_BYTES), self._temporary)
+    def _refresh(self, log: StageLog) -> None:
+        if not self._is_still:
+            log.refresh()
 
     def _log(self, stage: str) -> StageLog:
         return self._logs[Stage(stage).value]
 
-    def _lock(self, log: StageLog) -> Path:
-        return self._locks / log.stage
 
-    def _folder(self, name: str) -> Path:
-        folder = self._root / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def _nobody_minds() -> None:
+    """What an append without a lease asks for leave."""

@@ -1,6 +1,7 @@
 """What can go wrong with a workspace.
 
 CatalogError
+├── StorageError  the store behind a URL does not answer, or answers with errors of its own
 ├── StoreError    a path that leaves the workspace, or an artifact that is missing or no plain file
 ├── LeaseHeld     another runner works on the same stage of the same workspace
 └── LeaseLost     this runner's lease was taken over; what it did since does not count
@@ -34,6 +35,13 @@ class StoreError(CatalogError):
     """A path that would leave the workspace, or an artifact that is not what it should be."""
 
     reason = Reason.MISSING_INPUT
+
+
+class StorageError(CatalogError):
+    """The store at the workspace's URL did not do what was asked, however often; it may later."""
+
+    reason = Reason.TRANSIENT
+    retryable = True
 
 
 class LeaseHeld(CatalogError):  # noqa: N818  (the field's own words)

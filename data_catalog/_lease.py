@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -38,15 +39,49 @@ class Holder:
     @classmethod
     def read(cls, path: Path) -> Holder | None:
         try:
-            data = json.loads(path.read_text())
+            return cls.parse(path.read_bytes())
         except FileNotFoundError:
             return None
+
+    @classmethod
+    def parse(cls, text: bytes) -> Holder:
+        data = json.loads(text)
         return cls(**data | {"process": Process(**data["process"])})
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(ABC):
     """The right to run a stage; :meth:`check` it before what only its holder may do."""
+
+    holder: Holder
+
+    @property
+    @abstractmethod
+    def is_lost(self) -> bool:
+        """Whether the stage is not ours any more."""
+
+    @property
+    @abstractmethod
+    def successor(self) -> Holder | None:
+        """Who holds the stage now, if anybody does."""
+
+    def check(self) -> None:
+        """Go on if the lease is still ours.
+
+        Raises:
+            LeaseLost: another runner has taken it over, or somebody removed it.
+        """
+        if self.is_lost:
+            now = self.successor
+            by = f"taken over by {described(now)}" if now else "removed"
+            raise LeaseLost(
+                f"the lease of stage {self.holder.stage} was {by}: this runner stood still for too"
+                " long and must stop; what it recorded until then stands, run the stage again"
+            )
+
+
+@dataclass(frozen=True)
+class LocalLease(Lease):
+    """A lease that is a file."""
 
     holder: Holder
     path: Path
@@ -56,19 +91,9 @@ class Lease:
         holder = Holder.read(self.path)
         return holder is None or holder.token != self.holder.token
 
-    def check(self) -> None:
-        """Go on if the lease is still ours.
-
-        Raises:
-            LeaseLost: another runner has taken it over, or somebody removed it.
-        """
-        if self.is_lost:
-            now = Holder.read(self.path)
-            by = f"taken over by {_describe(now)}" if now else f"removed ({self.path})"
-            raise LeaseLost(
-                f"the lease of stage {self.holder.stage} was {by}: this runner stood still for too"
-                " long and must stop; what it recorded until then stands, run the stage again"
-            )
+    @property
+    def successor(self) -> Holder | None:
+        return Holder.read(self.path)
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_S):
@@ -89,11 +114,11 @@ class Held:
 def look(path: Path) -> Held | None:
     """Who holds the lease at ``path``; nothing is changed."""
     holder = Holder.read(path)
-    return None if holder is None else Held(_describe(holder), _is_gone(holder, path))
+    return None if holder is None else Held(described(holder), _is_gone(holder, path))
 
 
 @contextmanager
-def hold(path: Path, lock: Path, temporary: Path, stage: str, owner: str) -> Iterator[Lease]:
+def hold(path: Path, lock: Path, temporary: Path, stage: str, owner: str) -> Iterator[LocalLease]:
     """Hold the lease at ``path`` while the block runs.
 
     Raises:
@@ -114,12 +139,12 @@ def hold(path: Path, lock: Path, temporary: Path, stage: str, owner: str) -> Ite
                 path.unlink(missing_ok=True)
 
 
-def _take(path: Path, temporary: Path, stage: str, owner: str) -> Lease:
+def _take(path: Path, temporary: Path, stage: str, owner: str) -> LocalLease:
     rival = Holder.read(path)
     if rival is not None:
         if not _is_gone(rival, path):
             raise LeaseHeld(
-                f"stage {stage} of this workspace is being run by {_describe(rival)}: wait for it,"
+                f"stage {stage} of this workspace is being run by {described(rival)}: wait for it,"
                 f" or end it; should it be dead on a host out of reach, its lease ends"
                 f" {STALE_S:.0f} s after its last heartbeat"
             )
@@ -128,7 +153,7 @@ def _take(path: Path, temporary: Path, stage: str, owner: str) -> Lease:
     created = _files.create_whole(path, json.dumps(asdict(holder)).encode(), temporary)
     if not created:
         raise LeaseHeld(f"another runner took stage {stage} of this workspace in the same moment")
-    return Lease(holder, path)
+    return LocalLease(holder, path)
 
 
 def _is_gone(holder: Holder, path: Path) -> bool:
@@ -138,5 +163,8 @@ def _is_gone(holder: Holder, path: Path) -> bool:
     return dead
 
 
-def _describe(holder: Holder) -> str:
+def described(holder: Holder | None) -> str:
+    """Who that is, for people."""
+    if holder is None:
+        return "a runner that has just gone"
     return f"{holder.owner} (process {holder.process.pid} on {holder.hostname})"

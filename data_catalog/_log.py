@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +24,7 @@ import pyarrow.parquet as pq
 
 from data_catalog import _files, _json, _schema
 from data_catalog._errors import CatalogError
+from data_catalog._folder import Folder
 from data_catalog._schema import StageEvent
 
 _LOOSE_LIMIT = 256
@@ -48,8 +47,8 @@ class Generation:
         return _json.dumps(asdict(self) | {"version": 1, "covers": sorted(self.covers)}, indent=1)
 
     @classmethod
-    def read(cls, path: Path) -> Generation:
-        data = json.loads(path.read_text())
+    def parse(cls, text: bytes) -> Generation:
+        data = json.loads(text)
         parts = tuple((name, rows) for name, rows in data["parts"])
         return cls(data["number"], parts, frozenset(data["covers"]))
 
@@ -57,26 +56,29 @@ class Generation:
 class StageLog:
     """Appends to, reads and compacts the log of one stage. Not thread-safe: its catalog is."""
 
-    def __init__(self, stage: str, folder: Path, temporary: Path) -> None:
+    def __init__(self, stage: str, folder: Folder) -> None:
         self.stage = stage
         self.latest: dict[str, StageEvent] = {}
         self._sequences: dict[str, int] = {}
         self._folder = folder
-        self._temporary = temporary
         self._seen: set[str] = set()
 
-    def append(self, events: Sequence[StageEvent]) -> list[StageEvent]:
-        """Write events as one file, numbered after all before them; call it with the stage locked."""
+    def append(self, events: Sequence[StageEvent], allowed: Callable[[], None]) -> list[StageEvent]:
+        """Write events as one file, numbered after all before them; call it with the stage locked.
+
+        ``allowed`` raises if nothing may be written any more.
+        """
+        allowed()
         self._begin()
         self.refresh()
         numbered = self._numbered(events)
-        table = _schema.to_table(numbered)
-        self._write(table, f"event-{_files.fresh_name()}.parquet")
+        self._folder.write(f"event-{_files.fresh_name()}.parquet", encoded(numbered))
         self.refresh()
-        if len(self._seen) > _LOOSE_LIMIT:
-            self.compact(whole=False)
-            self.refresh()
+        self._tidy()
         return numbered
+
+    def fence(self) -> None:
+        """Called by a new runner of the stage before it writes; the lock has kept its predecessor out."""
 
     def refresh(self) -> None:
         """Take in the files that have come since the last time."""
@@ -84,10 +86,11 @@ class StageLog:
         def take_in(generation: Generation, names: list[str]) -> None:
             self._recognise(generation)
             for name in names:
-                if name not in self._seen:
+                if not self._knows(name):
                     self._absorb(self._read(name))
                     self._seen.add(name)
             self._seen.intersection_update(names)
+            self._counted(generation, names)
 
         self._consistently(take_in)
 
@@ -112,7 +115,7 @@ class StageLog:
         current, loose = self._scan()
         # What a compaction that was killed has left to do, in its own order.
         self._remove_generations_before(current.number)
-        self._remove(name for name in loose if name in current.covers)
+        kept_back = self._discard([name for name in loose if name in current.covers])
         loose = [name for name in loose if name not in current.covers]
         tables = [self._read(name) for name in loose]
         rows, kept = sum(table.num_rows for table in tables), list(current.parts)
@@ -126,10 +129,9 @@ class StageLog:
         table = pa.concat_tables([*(self._read(name) for name in merged), *tables])
         if without:
             table = _schema.without(table, without)
-        self._publish(current, kept, table, frozenset(loose + merged))
+        self._publish(current, kept, table, frozenset(loose + merged + kept_back))
         if without:  # begin anew: what was known of them goes from memory, too
-            self.latest.clear()
-            self._seen.clear()
+            self._forget()
             self.refresh()
 
     def _publish(
@@ -143,15 +145,33 @@ class StageLog:
         part = f"part-{number:06d}-{_files.fresh_name()}.parquet"
         # By item and order, so that a query for one item skips most of a file.
         table = table.sort_by([(name, "ascending") for name in ("item", "attempt", "sequence")])
-        self._write(table, part)
+        self._folder.write(part, parquet(table))
         new = Generation(number, (*kept, (part, table.num_rows)), covers)
-        path = self._folder / _pointer(number)
-        if not _files.create_whole(path, new.to_json().encode(), self._temporary):
+        if not self._folder.create(_pointer(number), new.to_json().encode()):
             self._remove([part])
             return
+        if self._names("_generation-")[-1] != _pointer(number):
+            # Others went on meanwhile from a generation of this number that they have removed: theirs count.
+            self._remove([_pointer(number), part])
+            return
         self._remove_generations_before(number)
-        self._remove(covers)
+        self._discard(sorted(covers))
         self._remove(self._orphans(new))
+
+    @property
+    def _loose(self) -> int:
+        """About how many files wait for being merged."""
+        return len(self._seen)
+
+    def _forget(self) -> None:
+        """Begin as if nothing had been read; sequence numbers go on."""
+        self.latest.clear()
+        self._seen.clear()
+
+    def _discard(self, names: list[str]) -> list[str]:
+        """Remove files whose events a newer part holds; returns those that are left for now."""
+        self._remove(names)
+        return []
 
     def _orphans(self, generation: Generation) -> list[str]:
         """Parts of compactions that were killed before their generation came to be."""
@@ -183,8 +203,14 @@ class StageLog:
 
     def _recognise(self, generation: Generation) -> None:
         """The newest part need not be read if all that went into it has been."""
-        if generation.parts and generation.covers <= self._seen:
+        if generation.parts and all(map(self._knows, generation.covers)):
             self._seen.add(generation.parts[-1][0])
+
+    def _counted(self, generation: Generation, names: list[str]) -> None:
+        """Called when a listing has been taken in."""
+
+    def _knows(self, name: str) -> bool:
+        return name in self._seen
 
     def _consistently(self, take_in: Callable[[Generation, list[str]], None]) -> None:
         """Call ``take_in`` with file names until no compaction came in between."""
@@ -210,47 +236,55 @@ class StageLog:
         if not pointers:
             raise FileNotFoundError(f"no generation in {self._folder}")
         loose = [n for n in names if n.startswith("event-") and n.endswith(".parquet")]
-        return Generation.read(self._folder / max(pointers)), loose
+        return Generation.parse(self._folder.read(max(pointers))), loose
 
     def _names(self, prefix: str = "") -> list[str]:
-        try:
-            with os.scandir(self._folder) as entries:
-                return sorted(entry.name for entry in entries if entry.name.startswith(prefix))
-        except FileNotFoundError:
-            return []
+        return [name for name in self._folder.names() if name.startswith(prefix)]
 
     def _begin(self) -> None:
         """Make the folder, with its first generation, which counts on nothing."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         if not self._names():
             first = Generation()
-            path = self._folder / _pointer(first.number)
-            _files.create_whole(path, first.to_json().encode(), self._temporary)
+            self._folder.create(_pointer(first.number), first.to_json().encode())
+
+    def _tidy(self) -> None:
+        if self._loose > _LOOSE_LIMIT:
+            self.compact(whole=False)
+            self.refresh()
 
     def _read(self, name: str) -> pa.Table:
-        path = self._folder / name
+        data, where = self._folder.read(name), f"{self._folder}/{name}"
         try:
-            file = pq.ParquetFile(io.BytesIO(path.read_bytes()))
+            file = pq.ParquetFile(io.BytesIO(data))
         except pa.ArrowInvalid as error:
             raise CatalogError(
-                f"{path} is damaged ({error}): files of the catalog are written whole and never"
+                f"{where} is damaged ({error}): files of the catalog are written whole and never"
                 " changed, so the disk or another program did this; restore it from a backup, or"
                 " move it away to redo the work it speaks of"
             ) from error
-        _schema.check_version(file.schema_arrow, str(path))
+        _schema.check_version(file.schema_arrow, where)
         return file.read(use_threads=False).select(_schema.SCHEMA.names)
 
-    def _write(self, table: pa.Table, name: str) -> None:
-        buffer = io.BytesIO()
-        options: dict[str, Any] = {"compression": "zstd"}
-        if table.num_rows < _LOOSE_LIMIT:  # Statistics and dictionaries would outweigh the rows.
-            options |= {"use_dictionary": False, "write_statistics": False}
-        pq.write_table(table, buffer, **options)
-        _files.write_whole(self._folder / name, buffer.getvalue(), self._temporary)
+    def _remove(self, names: Iterable[str]) -> None:
+        self._folder.remove(names)
 
-    def _remove(self, names: Sequence[str] | Iterator[str] | frozenset[str]) -> None:
-        for name in names:
-            (self._folder / name).unlink(missing_ok=True)
+
+def encoded(events: Sequence[StageEvent], remarks: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Events as the bytes of a file, with remarks in its metadata."""
+    table = _schema.to_table(events)
+    if remarks:
+        table = table.replace_schema_metadata({**table.schema.metadata, **remarks})
+    return parquet(table)
+
+
+def parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a file."""
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"compression": "zstd"}
+    if table.num_rows < _LOOSE_LIMIT:  # Statistics and dictionaries would outweigh the rows.
+        options |= {"use_dictionary": False, "write_statistics": False}
+    pq.write_table(table, buffer, **options)
+    return buffer.getvalue()
 
 
 def _pointer(number: int) -> str:

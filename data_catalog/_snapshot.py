@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from data_catalog import _files, _json
+from data_catalog import _json
 from data_catalog._errors import CatalogError
+from data_catalog._folder import Folder
 from sage_core.types import Artifact
 
 
@@ -48,19 +48,23 @@ class Snapshot:
             }
         )
 
-    def write(self, folder: Path, temporary: Path) -> None:
+    def write(self, folder: Folder) -> None:
         """Write ``<id>.json``; the same content once more changes nothing."""
-        _files.create_whole(folder / f"{self.id}.json", self.text().encode(), temporary)
+        folder.create(f"{self.id}.json", self.text().encode())
 
     @classmethod
-    def read(cls, folder: Path, name: str) -> Snapshot:
+    def read(cls, folder: Folder, name: str) -> Snapshot:
         """Raises CatalogError if there is no such snapshot or its content does not fit its name."""
-        path = folder / f"{name}.json"
-        if not name.isalnum() or not path.is_file():
+        try:
+            content = folder.read(f"{name}.json") if name.isalnum() else b""
+        except FileNotFoundError:
+            content = b""
+        if not content:
             raise CatalogError(f"there is no snapshot {name!r} in {folder}")
-        content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != name:
-            raise CatalogError(f"{path} was changed after it was frozen: restore it from a backup")
+            raise CatalogError(
+                f"{folder}/{name}.json was changed after it was frozen: restore it from a backup"
+            )
         data = json.loads(content)
         shards = tuple(Artifact(**shard) for shard in data["shards"])
         return cls(name, shards, data["query"], data["parent"])

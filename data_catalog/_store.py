@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,15 @@ RESERVED = ("catalog", "workspace.json")
 SCRATCH = "scratch"
 _KEPT_FREE_BYTES = 4 << 20
 """Room that no artifact gets: verdicts, one of them that the disk is full, must find some till the end."""
+
+
+@dataclass(frozen=True)
+class WorkingFolder:
+    """A folder on this machine's disk, and how to keep what is in it."""
+
+    path: Path
+    save: Callable[[], None] = lambda: None
+    """Keep the folder as it is now, for whoever goes on with it."""
 
 
 class Store:
@@ -36,13 +46,7 @@ class Store:
         Raises:
             StoreError: it is empty or absolute, climbs with ``..``, or leads out through a link.
         """
-        parts = PurePosixPath(relative).parts
-        if not parts or ".." in parts or parts[0] == "/" or "\0" in relative:
-            raise StoreError(
-                f"{relative!r} is not a path inside the workspace {self.root}: it must be relative,"
-                " not empty, and without '..'"
-            )
-        path = self.root.joinpath(*parts)
+        path = self.root / inside(relative, self.root)
         if not path.resolve().is_relative_to(self.root):
             raise StoreError(
                 f"{relative!r} leads through a link out of the workspace {self.root}, to"
@@ -81,13 +85,41 @@ class Store:
             if source.absolute().is_relative_to(self._scratch):
                 source.rename(staged)
             else:
-                _copy(source, staged)
+                copied(source, staged)
             artifact = self._settle(staged, relative)
             if shutil.disk_usage(self.root).free < _KEPT_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             _files.swap_in(staged, target, area / "old")
         return artifact
+
+    def settle(self, relative: str) -> Artifact:
+        """What lies at this path already, whole, as an artifact.
+
+        Raises:
+            StoreError: nothing is there, or it holds links, pipes or devices.
+        """
+        return self.publish(self.path(relative), relative)
+
+    def fetch(self, what: Artifact | str, *beside: Artifact) -> Path:
+        """Where an artifact can be read on this machine; ``beside`` lie in the same folder as it.
+
+        ``what`` may be a path, for what lies there now. Nothing may be written to what is fetched.
+
+        Raises:
+            StoreError: it leads out of the workspace; at a URL also: it is missing or not as recorded.
+        """
+        return self.path(what if isinstance(what, str) else what.path)
+
+    def sizes(self, relative: str) -> dict[str, int]:
+        """Every file below a folder, by its path in the workspace, with its bytes."""
+        files = (file for file in self.path(relative).rglob("*") if file.is_file())
+        return {f.relative_to(self.root).as_posix(): f.stat().st_size for f in files}
+
+    @contextmanager
+    def working(self, relative: str) -> Iterator[WorkingFolder]:
+        """A folder that lives on while work in it is interrupted and taken up again, also elsewhere."""
+        yield WorkingFolder(self._writable(relative))
 
     def write_bytes(self, relative: str, data: bytes) -> Artifact:
         """Write a file whole, replacing what was there."""
@@ -106,13 +138,30 @@ class Store:
         Raises:
             StoreError: it is not there, or no JSON.
         """
-        path = self.path(relative)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StoreError(f"{path} does not exist: run the stage that writes it again") from None
+            return json.loads(self.read_bytes(relative).decode())
         except ValueError as error:
-            raise StoreError(f"{path} is not JSON ({error}): run its stage again") from error
+            where = self._where(relative)
+            raise StoreError(f"{where} is not JSON ({error}): run its stage again") from error
+
+    def read_bytes(self, relative: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        try:
+            return self.path(relative).read_bytes()
+        except FileNotFoundError:
+            where = self._where(relative)
+            raise StoreError(
+                f"{where} does not exist: run the stage that writes it again"
+            ) from None
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """For verifying much at once: in the block a store at a URL is asked for whole listings, once."""
+        yield
 
     def exists(self, relative: str) -> bool:
         """Whether a file or folder is there."""
@@ -145,6 +194,9 @@ class Store:
         """Remove what killed processes left in the scratch folder."""
         _files.sweep(self._scratch)
 
+    def _where(self, relative: str) -> str:
+        return str(self.path(relative))
+
     def _writable(self, relative: str) -> Path:
         path = self.path(relative)
         if path.relative_to(self.root).parts[0] in RESERVED:
@@ -162,13 +214,29 @@ class Store:
         return Artifact(name, _files.checksum(path), _files.size(path))
 
 
-def _copy(source: Path, target: Path) -> None:
+def inside(relative: str, workspace: object) -> PurePosixPath:
+    """The path as a path, once it is sure that it stays inside a workspace.
+
+    Raises:
+        StoreError: it is empty or absolute, or climbs with ``..``.
+    """
+    path = PurePosixPath(relative)
+    if not path.parts or ".." in path.parts or path.is_absolute() or "\0" in relative:
+        raise StoreError(
+            f"{relative!r} is not a path inside the workspace {workspace}: it must be relative,"
+            " not empty, and without '..'"
+        )
+    return path
+
+
+def copied(source: Path, target: Path) -> None:
+    """Copy a file or a folder, following links."""
     mode = source.stat().st_mode
     if stat.S_ISREG(mode):
         shutil.copyfile(source, target)
     elif stat.S_ISDIR(mode):
         target.mkdir()
         for child in source.iterdir():
-            _copy(child, target / child.name)
+            copied(child, target / child.name)
     else:
         raise StoreError(f"{os.fspath(source)!r} is a pipe or a device, which no workspace holds")

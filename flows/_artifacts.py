@@ -46,7 +46,7 @@ def publish_stage(ws: Workspace, summary: StageSummary, config: SageConfig, run:
     if summary.broken or summary.left or summary.verdicts.get(Verdict.FAILED.value):
         create_markdown_artifact(
             f"**Warning.** {describe(summary)}\n\nAll that failed, again:\n\n"
-            f"    sage {summary.stage} --workspace {shlex.quote(str(ws.root))}{settings} --retry failed\n",
+            f"    sage {summary.stage} --workspace {shlex.quote(ws.address)}{settings} --retry failed\n",
             key=f"{summary.stage}-warning",
             description="The run completed less than everything.",
         )
@@ -94,7 +94,7 @@ def failure_rows(
 ) -> list[dict[str, Any]]:
     """Failures as a table, those of this run first; ``again`` is the command that does one item anew."""
     ordered = sorted(failures, key=lambda event: (event.run != run, event.item))
-    where = shlex.quote(str(ws.root))
+    where = shlex.quote(ws.address)
     return [
         {
             "item": e.item,
@@ -119,7 +119,7 @@ def settings_argument(ws: Workspace, config: SageConfig) -> str:
     relative = f"settings/{name}.yaml"
     if not ws.store.exists(relative):
         ws.store.write_bytes(relative, text)
-    return f" --config {shlex.quote(str(ws.store.path(relative)))}"
+    return f" --config {shlex.quote(str(ws.store.fetch(relative)))}"
 
 
 def _summary_text(summary: StageSummary) -> str:
@@ -141,9 +141,14 @@ def _publish_sheets(ws: Workspace, run: str) -> None:
         if not shown:
             continue
         relative = f"reports/sheets/{run}-{verdict.value}.jpg"
-        ws.store.write_bytes(relative, night_sheet(ws, shown))
+        sheet = night_sheet(ws, shown)
+        ws.store.write_bytes(relative, sheet)
+        file = ws.root / relative
+        if ws.url:  # reports are served from this machine's folder
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(sheet)
         create_image_artifact(
-            _link(ws, ws.store.path(relative)),
+            _link(ws, file),
             key=f"curate-{verdict.value}",
             description=f"Videos that curate {verdict.value} in this run: {len(shown)}, twelve at most.",
         )
@@ -153,4 +158,4 @@ def _link(ws: Workspace, file: Path) -> str:
     base = os.environ.get(REPORTS_URL)
     if base is None:
         return file.as_uri()
-    return f"{base}/{file.relative_to(ws.store.path('reports')).as_posix()}"
+    return f"{base}/{file.relative_to(ws.root / 'reports').as_posix()}"

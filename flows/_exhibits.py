@@ -54,7 +54,7 @@ def sheets(ws: Workspace, name: Name, notes: list[str]) -> Gallery:
         title = name(event.item)
         verdict = f"{event.verdict}: {event.reason}" if event.reason else event.verdict
         return embed(
-            ws.store.path(event.artifacts["contact"].path).read_bytes(),
+            ws.store.fetch(event.artifacts["contact"]).read_bytes(),
             alt=f"Contact sheet of {title}: frames of its clips in rows",
             caption=f"{title} ({event.item}), {verdict}",
             mark=event.verdict,
@@ -124,7 +124,8 @@ def _scene_card(ws: Workspace, clip: str, title: str, readers: dict[str, ShardRe
             return SceneCard(clip, title, scene, facts, figures)
         path = assembled.artifacts["frames"].path
         if path not in readers:
-            readers[path] = ShardReader([ws.store.path(path)])
+            shard = ws.store.fetch(assembled.artifacts["frames"], assembled.artifacts["clips"])
+            readers[path] = ShardReader([shard])
         return _scene_of_shard(readers[path], clip, title, path, figures)
     except (SageError, CatalogError, OSError) as error:
         return SceneCard(clip, title, figures=figures, problem=f"Cannot be shown: {error}")
@@ -174,7 +175,7 @@ def _anchored(frames: Sequence[FrameRecord], title: str, near: float, far: float
 def _scene_of_model(ws: Workspace, event: StageEvent) -> Scene:
     from sage_core.sfm.model import load_clip_model
 
-    model = load_clip_model(ws.store.path(event.artifacts["model"].path))
+    model = load_clip_model(ws.store.fetch(event.artifacts["model"]))
     camera = model.frames[0].camera
     K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
     poses = np.stack([frame.cam_from_world for frame in model.frames])
@@ -184,9 +185,10 @@ def _scene_of_model(ws: Workspace, event: StageEvent) -> Scene:
 def _run(ws: Workspace, event: StageEvent) -> Run:
     from sage_core.training.journal import read_metrics
 
-    folder = ws.store.path(event.details.get("folder", f"runs/{event.item}"))
-    files = [folder / "losses.jsonl", folder / "metrics.jsonl"]
-    lines = read_metrics(next((file for file in files if file.exists()), files[0]))
+    folder = event.details.get("folder", f"runs/{event.item}")
+    files = (f"{folder}/{name}" for name in ("losses.jsonl", "metrics.jsonl"))
+    file = next((file for file in files if ws.store.exists(file)), None)
+    lines = read_metrics(ws.store.fetch(file)) if file else []
     figures = {name: figure["value"] for name, figure in event.figures.items()}
     names = ("steps", "video_samples", "labelled_samples", "trained_parameters", "skipped_steps")
     facts = [Fact("base", event.source)]
@@ -241,7 +243,7 @@ def _evaluation_pictures(
     ws: Workspace, folder: str, pictures: Sequence[dict[str, str]], notes: list[str]
 ) -> Gallery:
     def make(one: dict[str, str]) -> Picture:
-        data = ws.store.path(f"{folder}/{one['file']}").read_bytes()
+        data = ws.store.read_bytes(f"{folder}/{one['file']}")
         return embed(data, alt=one["caption"], caption=one["caption"], max_side=1100, quality=82)
 
     chosen = pictures[:MOST_PICTURES]

@@ -195,7 +195,7 @@ def _poses(ws: Workspace, found: _Item) -> list[explain.Curve]:
         return []
     figures = event_figures(event)
     points, error_px = (figures.get(name) for name in ("points_median", "reprojection_px"))
-    folder = ws.store.path(event.artifacts["model"].path)
+    folder = ws.store.fetch(event.artifacts["model"])
     return explain.pose_curves(folder, points, error_px)
 
 
@@ -207,7 +207,7 @@ def _scene(ws: Workspace, found: _Item, notes: list[str]) -> Scene | None:
         notes.append("No model is kept of a clip that reconstruct turned down.")
         return None
     clip = found.clip
-    folder = ws.store.path(event.artifacts["model"].path)
+    folder = ws.store.fetch(event.artifacts["model"])
     return explain.read_scene(folder, ordered=clip is None or clip.ordered)
 
 
@@ -230,7 +230,7 @@ def _media(ws: Workspace, found: _Item, notes: list[str]) -> Path | None:
     event = found.of_video.get(Stage.ACQUIRE)
     if event is None or "video" not in event.artifacts:
         return None
-    path = ws.store.path(event.artifacts["video"].path)
+    path = ws.store.fetch(event.artifacts["video"])
     if path.exists():
         return path
     notes.append(
@@ -243,7 +243,7 @@ def _strip(ws: Workspace, found: _Item, view: _View | None) -> list[Still]:
     event = found.of_video.get(Stage.CURATE)
     if event is None or "thumbnails" not in event.artifacts or found.curation is None:
         return []
-    thumbnails = Thumbnails.read(ws.store.path(event.artifacts["thumbnails"].path))
+    thumbnails = Thumbnails.read(ws.store.fetch(event.artifacts["thumbnails"]))
     stills = []
     for index, time_s in _shown_frames(found, view):
         image = thumbnails.nearest(index)

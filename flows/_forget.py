@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_catalog import LeaseHeld, Workspace
+from data_catalog import LeaseHeld, Workspace, url_of
 from flows._ending import teach, usage
+from flows._options import place
 from flows._progress import say
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 def forget(
     workspace: Annotated[
         Path,
-        typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", help="The workspace's folder."),
+        typer.Option(
+            "--workspace",
+            "-w",
+            envvar="SAGE_WORKSPACE",
+            parser=place,
+            help="A folder or URL.",
+        ),
     ],
     named: Annotated[
         list[str] | None,
@@ -53,7 +60,7 @@ def forget(
         usage("name what to forget: items or URLs, or --uploader, or --from a list")
     if (named or uploader) and not reason.strip():
         usage("say why: --reason 'asked for by its author'")
-    if not (workspace / "catalog").exists():
+    if not url_of(workspace) and not (workspace / "catalog").exists():
         usage(f"{workspace} is no workspace (it has no catalog)")
     ws = Workspace.open(workspace.resolve())
     done = teach(lambda: _put_up(ws, named or [], uploader, from_, reason.strip()))
@@ -104,7 +111,7 @@ def _removed(ws: Workspace) -> Removed | None:
     if had_report:
         from flows.report import write_report
 
-        write_report(ws.root)
+        write_report(ws.address)
     return removed
 
 

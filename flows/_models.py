@@ -24,6 +24,7 @@ from rich.table import Table
 
 from data_catalog import Workspace
 from flows._ending import teach, usage
+from flows._options import place
 from flows._progress import literal, say
 from sage_core import hub
 from sage_core.types import Stage
@@ -47,7 +48,8 @@ class Form(StrEnum):
 
 
 WorkspaceOption = Annotated[
-    Path, typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", help="The workspace.")
+    Path,
+    typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", parser=place, help="The workspace."),
 ]
 
 
@@ -73,7 +75,7 @@ def latest(
         say("latest:", f"no model of {ws.root} has passed the gate yet", "yellow")
         raise typer.Exit(1)
     elif path:
-        print(ws.store.path(entries[0].weights))
+        print(ws.store.fetch(entries[0].weights))
     else:
         console.print(_history_table(entries))
 

@@ -9,12 +9,15 @@ import typer
 
 from data_catalog import Workspace
 from flows._ending import teach
+from flows._options import place
 from flows._progress import console
 from sage_core.config import load_config
 
 WorkspaceOption = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar="SAGE_WORKSPACE", help="As every worker sees it."),
+    typer.Option(
+        "--workspace", "-w", envvar="SAGE_WORKSPACE", parser=place, help="As every worker sees it."
+    ),
 ]
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="A YAML file, or a preset, as for `sage run`.")

@@ -7,17 +7,28 @@ from typing import Annotated
 
 import typer
 
-from data_catalog import CatalogError, Workspace
-from flows._ending import usage
-from flows._progress import in_words
+from data_catalog import CatalogError, StorageError, Workspace, local_folder, url_of
+from flows._ending import MANY_FAILED, usage
+from flows._progress import in_words, say
 from sage_core.acquisition.sources import spelled
 from sage_core.config import SageConfig, load_config
 from sage_core.errors import ConfigError
 
+
+def place(text: str) -> Path:
+    """A workspace option: a folder as it is; for a URL the folder that this machine has for it."""
+    return local_folder(text) if "://" in text else Path(text)
+
+
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
-        "--workspace", "-w", envvar="SAGE_WORKSPACE", help="The folder that holds everything."
+        "--workspace",
+        "-w",
+        envvar="SAGE_WORKSPACE",
+        parser=place,
+        metavar="FOLDER|URL",
+        help="The folder, or s3://bucket/prefix, that holds everything.",
     ),
 ]
 ConfigOption = Annotated[
@@ -41,20 +52,23 @@ def settings_of(file: str | None, overrides: list[str] | None) -> SageConfig:
 
 def existing(workspace: Path) -> Path:
     """The absolute path of a workspace that is there, or the end as wrong usage."""
-    if not (workspace / "catalog").exists():
+    if not url_of(workspace) and not (workspace / "catalog").exists():
         usage(
             f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
         )
-    return opened(workspace)
+    return opened(workspace, create=url_of(workspace) is None)
 
 
-def opened(workspace: Path) -> Path:
+def opened(workspace: Path, create: bool = True) -> Path:
     """The workspace's absolute path, made if need be; what can be none is wrong usage."""
     root = workspace.resolve()
     if spelled(str(root)) != str(root):
         usage(f"{spelled(str(root))} cannot be a workspace: its name is not UTF-8")
     try:
-        Workspace.open(root)
+        Workspace.open(root, create)
+    except StorageError as error:  # no fault of the user's
+        say("sage:", error)
+        raise typer.Exit(MANY_FAILED) from error
     except CatalogError as error:
         usage(str(error))
     except OSError as error:

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from data_catalog import Workspace
 from flows import _show
 from flows._progress import console, in_words, literal, say
+from flows._runners import check_runner
 from flows._server import prefect_api
 from sage_core.acquisition.credentials import redacted
 from sage_core.acquisition.sources import spelled
@@ -31,6 +33,7 @@ def run_in_workspace(
 ) -> bool:
     """Run the stages and print what came of them; True when no more failed than the settings allow."""
     logging.raiseExceptions = False
+    check_runner(config.run)
     with prefect_api(workspace) as url:
         console.print(f"[dim]watch it at {url}[/]")
         # Prefect reads its settings when it is imported, so only now.
@@ -40,7 +43,7 @@ def run_in_workspace(
 
         try:
             state: Any = nightly(
-                workspace=str(workspace),
+                workspace=Workspace.open(workspace).address,
                 sources=[
                     redacted(spelled(source)) for source in sources
                 ],  # Prefect writes them down

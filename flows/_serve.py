@@ -74,7 +74,7 @@ def _ready(
 
     settings = config.model_dump(mode="json")
     named = [redacted(spelled(source)) for source in sources]
-    return deployments(str(workspace), named, settings, night, pools=pools)
+    return deployments(Workspace.open(workspace).address, named, settings, night, pools=pools)
 
 
 def _metrics(workspace: Path) -> tuple[str, str]:

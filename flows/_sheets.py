@@ -31,7 +31,7 @@ def night_sheet(ws: Workspace, events: Sequence[StageEvent]) -> bytes:
 
 
 def _tile(ws: Workspace, event: StageEvent) -> NDArray[np.uint8]:
-    data = ws.store.path(event.artifacts["contact"].path).read_bytes()
+    data = ws.store.fetch(event.artifacts["contact"]).read_bytes()
     sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if sheet is None:
         raise OSError(f"{event.artifacts['contact'].path} is no picture any more")

@@ -17,13 +17,14 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 from data_catalog import LeaseLost, Workspace
 from flows._artifacts import publish_stage
 from flows._deadline import Deadline
 from flows._progress import StageProgress, in_words, say
+from flows._runners import task_runner
 from flows._summary import (
     COMPLETED,
     OUT_OF_TIME,
@@ -32,7 +33,7 @@ from flows._summary import (
     StageSummary,
     describe,
 )
-from sage_core.config import SageConfig
+from sage_core.config import RunConfig, SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
 from tasks.metrics import write_metrics
@@ -67,11 +68,6 @@ def lease_owner() -> str:
     return f"{flow_run_id()}@{socket.gethostname()}:{os.getpid()}"
 
 
-def task_runner(workers: int) -> ThreadPoolTaskRunner[Any]:
-    """Threads are enough: the heavy work is in child processes."""
-    return ThreadPoolTaskRunner(max_workers=workers)
-
-
 def run_name(stage: str) -> Callable[[], str]:
     """Names a flow run by stage and time, as people look for it in the UI."""
     return lambda: f"{stage}-{datetime.now():%Y-%m-%d-%H%M%S}"
@@ -87,16 +83,16 @@ def courtesy(what: str) -> Iterator[None]:
 
 
 def run_jobs(
-    stage: Stage, jobs: Sequence[Job], *, workers: int, done_before: int, deadline: Deadline
+    stage: Stage, jobs: Sequence[Job], *, run: RunConfig, done_before: int, deadline: Deadline
 ) -> StageSummary:
-    """Run the jobs, ``workers`` at a time, until the deadline; count the verdicts as they come in."""
+    """Run the jobs, ``run.workers`` at a time, until the deadline; count the verdicts as they come in."""
     total = sum(job.items for job in jobs)
     results: list[dict[str, Any]] = []
     broken: list[str] = []
     waiting = deque(jobs)
-    with StageProgress(stage.value, total) as bar, task_runner(workers) as runner:
+    with StageProgress(stage.value, total) as bar, task_runner(run) as runner:
         tell = ui_progress(stage, total)
-        for future in _as_they_end(runner, waiting, workers, deadline):
+        for future in _as_they_end(runner, waiting, run.workers, deadline):
             for result in _results(future, broken):
                 results.append(result)
                 bar.advance(result)
@@ -106,7 +102,7 @@ def run_jobs(
 
 
 def _as_they_end(
-    runner: ThreadPoolTaskRunner[Any], waiting: deque[Job], workers: int, deadline: Deadline
+    runner: TaskRunner[Any], waiting: deque[Job], workers: int, deadline: Deadline
 ) -> Iterator[PrefectFuture[Any]]:
     """Begin jobs from ``waiting``'s left while there is time and a worker is free; yield what has ended."""
     under_way: set[PrefectFuture[Any]] = set()
@@ -154,7 +150,10 @@ def honest_name(summaries: Sequence[StageSummary]) -> str:
 
 
 def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, Any]]:
-    result = future.result(raise_on_failure=False)
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001  (the worker of a cluster that had it has died, say)
+        result = error
     if isinstance(result, LeaseLost):
         raise result
     if isinstance(result, BaseException):

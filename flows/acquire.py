@@ -13,6 +13,7 @@ from data_catalog import DROPPED, LeaseLost, StageEvent, Workspace
 from flows._deadline import Deadline
 from flows._polite import refusing
 from flows._progress import StageProgress, in_words
+from flows._runners import threads
 from flows._stage import (
     conclude,
     flow_run_id,
@@ -20,7 +21,6 @@ from flows._stage import (
     meant_by_retry,
     run_name,
     summarised,
-    task_runner,
     ui_progress,
 )
 from flows._summary import StageSummary
@@ -79,9 +79,10 @@ def acquire(
         last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
         known += _ruled_otherwise(ws, known, last, config, stones)
         chosen = [i for i in known if selection.names(i.item, None)]
-        missing = [
-            i for i in chosen if _is_wanted(ws, i, last.get(i.item), config, selection, stones)
-        ]
+        with ws.still():
+            missing = [
+                i for i in chosen if _is_wanted(ws, i, last.get(i.item), config, selection, stones)
+            ]
         done, missing = len(chosen) - len(missing), selection.first(missing)
         summary = _fetch_and_record(ws, missing, config, gate, deadline)
         summary = replace(summary, done_before=done)
@@ -95,15 +96,18 @@ def _fetch_and_record(
     gate: HostGate,
     deadline: Deadline,
 ) -> StageSummary:
-    """Fetch in parallel, record in the order of the sources: it decides which of two is the duplicate."""
+    """Fetch in parallel, record in the order of the sources: it decides which of two is the duplicate.
+
+    Always in threads of this process: they share what is known of hosts that block.
+    """
     run, contents = flow_run_id(), Contents.of(ws)
     results, broken, left = [], [], 0
     tell = ui_progress(Stage.ACQUIRE, len(missing))
     with (
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
-        task_runner(config.run.workers) as runner,
+        threads(config.run.workers) as runner,
     ):
-        given = {"workspace": str(ws.root), "config": config, "gate": gate, "until": deadline.at}
+        given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
         futures = [runner.submit(fetch_item, {**given, "source": i}) for i in missing]
         for source, future in zip(missing, futures, strict=True):
             try:

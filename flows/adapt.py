@@ -77,6 +77,6 @@ def _adapt(
     if deadline.has_passed:
         return replace(summarised(Stage.ADAPT, [], [], 0), left=1 if inputs.parts else 0)
     with TrainingProgress() as progress:
-        result = adapt_model(str(ws.root), inputs, config, flow_run_id(), progress.step)
+        result = adapt_model(ws.address, inputs, config, flow_run_id(), progress.step)
     progress.tell(Stage.ADAPT.value, result)
     return summarised(Stage.ADAPT, [result], [], 0)

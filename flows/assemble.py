@@ -73,7 +73,7 @@ def assemble(
         summary = run_jobs(
             Stage.ASSEMBLE,
             jobs,
-            workers=config.run.workers,
+            run=config.run,
             done_before=plan.done,
             deadline=deadline,
         )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from data_catalog import url_of
 from flows import (
     _datasets,
     _evaluate,
@@ -24,7 +25,7 @@ from flows import (
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
-from flows._options import ConfigOption, JsonOption, SetOption, WorkspaceOption
+from flows._options import ConfigOption, JsonOption, SetOption, WorkspaceOption, place
 from flows._options import existing as _existing
 from flows._options import opened as _opened
 from flows._options import settings_of as _config
@@ -260,7 +261,11 @@ def evaluate(
     workspace: Annotated[
         Path | None,
         typer.Option(
-            "--workspace", "-w", envvar="SAGE_WORKSPACE", help="Evaluate this workspace's runs."
+            "--workspace",
+            "-w",
+            envvar="SAGE_WORKSPACE",
+            parser=place,
+            help="Evaluate this workspace's runs.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -511,7 +516,7 @@ def _run(
 ) -> None:
     from flows._run import run_in_workspace
 
-    if not sources and not (workspace / "catalog").exists():
+    if not sources and not url_of(workspace) and not (workspace / "catalog").exists():
         _usage(
             f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
         )

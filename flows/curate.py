@@ -63,7 +63,7 @@ def curate(
             for i in plan.missing
         ]
         summary = run_jobs(
-            Stage.CURATE, jobs, workers=config.run.workers, done_before=plan.done, deadline=deadline
+            Stage.CURATE, jobs, run=config.run, done_before=plan.done, deadline=deadline
         )
         summary = settled(ws, config, run, summary)
     return conclude(ws, summary, config)

@@ -24,12 +24,15 @@ from flows._stage import (
     run_name,
 )
 from flows._summary import StageSummary
-from sage_core.config import SageConfig
+from sage_core.config import RunConfig, SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, wanted
 from tasks.evaluate import evaluate_inputs, evaluate_run
 from tasks.promote import gate_rows, promote, said
+
+_ONE_AT_A_TIME = RunConfig(workers=1)
+"""Two models are enough for a GPU, and for the memory beside it."""
 
 
 @flow(name="evaluate", flow_run_name=run_name("evaluate"))
@@ -68,7 +71,9 @@ def evaluate(
             )
             for item in missing
         ]
-        summary = run_jobs(Stage.EVALUATE, jobs, workers=1, done_before=done, deadline=deadline)
+        summary = run_jobs(
+            Stage.EVALUATE, jobs, run=_ONE_AT_A_TIME, done_before=done, deadline=deadline
+        )
         summary = _gated(ws, config, run, summary)
     return conclude(ws, summary, config)
 
@@ -76,7 +81,7 @@ def evaluate(
 def _gated(ws: Workspace, config: SageConfig, run: str, summary: StageSummary) -> StageSummary:
     """Let the gate decide who is latest, and tell it; a failure counts as work undone."""
     try:
-        decisions = promote(str(ws.root), config, run)
+        decisions = promote(ws.address, config, run)
     except (SageError, CatalogError, OSError) as error:
         return replace(summary, broken=[*summary.broken, f"latest: {in_words(error)}"])
     notes = [said(decision) for decision in decisions]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, tags
@@ -91,7 +90,7 @@ def nightly(
             with courtesy("retention"):
                 pruned(ws, config)
     with courtesy("report"):
-        publish_night(ws, summaries, write_report(Path(workspace)))
+        publish_night(ws, summaries, write_report(workspace))
     return _ended(summaries, refused, config)
 
 

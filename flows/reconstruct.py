@@ -66,7 +66,7 @@ def reconstruct(
         summary = run_jobs(
             Stage.RECONSTRUCT,
             jobs,
-            workers=config.run.workers,
+            run=config.run,
             done_before=plan.done,
             deadline=deadline,
         )

@@ -33,17 +33,20 @@ _URGENCY = {Verdict.FAILED.value: 0, Verdict.REJECTED.value: 1, Verdict.ACCEPTED
 _STAGES = list(Stage)
 
 
-def write_report(workspace: Path, out: Path | None = None) -> Path:
+def write_report(workspace: str | Path, out: Path | None = None) -> Path:
     """Write the report of a workspace and return where it is.
 
-    Without ``out`` it goes to ``reports/latest/index.html`` in the workspace; in a folder it is
-    ``index.html``. It appears whole: who has the old one open keeps it until they load it again.
+    Without ``out`` it goes to ``reports/latest/index.html`` in the workspace (of one at a URL, in
+    this machine's folder for it, too); in a folder it is ``index.html``. It appears whole: who has the
+    old one open keeps it until they load it again.
     """
     ws = Workspace.open(workspace, create=False)
     page = render_html(collect(ws)).encode(errors="backslashreplace")
     if out is None:
         ws.store.write_bytes(LATEST, page)
-        return ws.store.path(LATEST)
+        if not ws.url:
+            return ws.store.path(LATEST)
+        out = ws.root / LATEST
     out = out / "index.html" if out.is_dir() else out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{os.getpid()}")

@@ -244,16 +244,17 @@ def _plan(
     missing: list[Inputs] = []
     kept: list[str] = []
     finished = 0
-    for item in items:
-        inputs = inputs_of(ws, item)
-        if not selection.names(item, inputs.parent):
-            continue
-        if not wanted(ws, item, stage, config, inputs.hash, selection):
-            finished += 1
-        elif not stored and (why := _dropped(ws, stage, inputs)):
-            kept.append(f"{item}: {why}")
-        else:
-            missing.append(inputs)
+    with ws.still():
+        for item in items:
+            inputs = inputs_of(ws, item)
+            if not selection.names(item, inputs.parent):
+                continue
+            if not wanted(ws, item, stage, config, inputs.hash, selection):
+                finished += 1
+            elif not stored and (why := _dropped(ws, stage, inputs)):
+                kept.append(f"{item}: {why}")
+            else:
+                missing.append(inputs)
     return Plan(selection.first(missing), finished, kept)
 
 

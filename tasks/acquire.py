@@ -33,7 +33,7 @@ from sage_core.acquisition.policy import POLICY_REASONS, policy_hash
 from sage_core.acquisition.room import used_bytes
 from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
-from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
+from sage_core.types import Figure, Judgement, Reason, Stage, Verdict
 from tasks._slots import slot
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 from tasks.tombstones import Tombstones
@@ -229,10 +229,12 @@ def _published(ws: Workspace, source: SourceItem, key: str, config: SageConfig) 
         return None
     try:
         info = ws.store.read_json(f"{_folder(source)}/{_INFO}")
-        content = ws.store.path(f"{_folder(source)}/{info['content']}")
+        if info.get("fetch_key") != key:
+            return None
+        content = ws.store.fetch(f"{_folder(source)}/{info['content']}")
     except (StoreError, KeyError):
         return None
-    if info.get("fetch_key") != key or not content.exists():
+    if not content.exists():
         return None
     got = check_again(content, info, config.acquire)
     return _outcome(ws, source, got) if got.judgement.verdict is Verdict.ACCEPTED else None
@@ -241,12 +243,8 @@ def _published(ws: Workspace, source: SourceItem, key: str, config: SageConfig) 
 def _outcome(ws: Workspace, source: SourceItem, got: Obtained) -> Outcome:
     assert got.content is not None
     names = {"video": got.content.name, "info": _INFO}
-    artifacts = {key: _in_place(ws, f"{_folder(source)}/{name}") for key, name in names.items()}
+    artifacts = {key: ws.store.settle(f"{_folder(source)}/{name}") for key, name in names.items()}
     return Outcome(got.judgement, artifacts, _details(source, got.info))
-
-
-def _in_place(ws: Workspace, relative: str) -> Artifact:
-    return ws.store.publish(ws.store.path(relative), relative)
 
 
 def _details(source: SourceItem, info: dict[str, Any]) -> dict[str, Any]:

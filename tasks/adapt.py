@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import Snapshot, StageEvent, StoreError, Workspace
+from data_catalog import CatalogError, Snapshot, StageEvent, StoreError, WorkingFolder, Workspace
 from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
@@ -180,7 +181,7 @@ def _mined(
     ws: Workspace, parts: dict[str, list[str]], origins: dict[str, tuple[str, str]]
 ) -> list[MinedClip]:
     return [
-        MinedClip(clip, str(ws.store.path(path)), origins.get(clip, ()))
+        MinedClip(clip, str(ws.root / path), origins.get(clip, ()))
         for path, members in parts.items()
         for clip in members
     ]
@@ -210,17 +211,20 @@ def adapt_model(
     return brief(judged_run(ws, inputs, config, run, _teller(on_step)))
 
 
-def train_settings(ws: Workspace, inputs: RunInputs, config: SageConfig) -> TrainSettings:
-    """The trainer's settings for these inputs in this workspace.
+def train_settings(
+    ws: Workspace, inputs: RunInputs, config: SageConfig, out: Path | None = None
+) -> TrainSettings:
+    """The trainer's settings for these inputs in this workspace; ``out`` is where it keeps its folder.
 
     Raises:
         ConfigError: ``adapt.mixing`` does not fit the clips.
+        StoreError: a shard of a workspace at a URL is missing or not as recorded.
     """
-    clips = _mined(ws, inputs.parts, inputs.origins)
+    clips = _fetched(ws, inputs)
     return TrainSettings(
         adapt=config.adapt.model_copy(update={"base": inputs.base or config.adapt.base}),
         datasets=mixed(clips, config.adapt.mixing, inputs.difficulties),
-        out=str(ws.store.path(f"runs/{inputs.item}")),
+        out=str(out or ws.root / "runs" / inputs.item),
         seed=config.run.seed,
         inputs=inputs.hash,
     )
@@ -254,8 +258,10 @@ def judged_run(
                 "sources",
                 reason=Reason.NO_DATA,
             )
-        settings = train_settings(ws, inputs, config)
-        launched = launch(settings, wall_s=config.adapt.wall_hours * 3600, on_step=on_step)
+        with ws.store.working(f"runs/{inputs.item}") as folder:
+            settings = train_settings(ws, inputs, config, folder.path)
+            keep = _keeper(folder, on_step)
+            launched = launch(settings, wall_s=config.adapt.wall_hours * 3600, on_step=keep)
         return _outcome(ws, inputs, launched)
 
     return judge(
@@ -274,8 +280,8 @@ def judged_run(
 def _outcome(ws: Workspace, inputs: RunInputs, launched: Launched) -> Outcome:
     result, folder = launched.result, f"runs/{inputs.item}"
     artifacts = {
-        "checkpoint": ws.store.publish(launched.weights, f"{folder}/model.safetensors"),
-        "metrics": ws.store.publish(launched.losses, f"{folder}/losses.jsonl"),
+        "checkpoint": ws.store.settle(f"{folder}/{launched.weights.name}"),
+        "metrics": ws.store.settle(f"{folder}/{launched.losses.name}"),
     }
     names = ("steps", "video_samples", "labelled_samples", "trained_parameters")
     figures = {name: Figure(result[name]) for name in names}
@@ -284,6 +290,39 @@ def _outcome(ws: Workspace, inputs: RunInputs, launched: Launched) -> Outcome:
         figures |= {f"{term}_{end}": Figure(round(value, 6)) for end, value in ends.items()}
     details = {"snapshot": inputs.snapshot, "base": result["base"], "folder": folder}
     return Outcome(Judgement.accept(figures), artifacts, details)
+
+
+def _fetched(ws: Workspace, inputs: RunInputs) -> list[MinedClip]:
+    """The clips with their shards on this machine's disk, where the trainer reads them."""
+    if not ws.url:
+        return _mined(ws, inputs.parts, inputs.origins)
+    shards = {shard.path: shard for shard in ws.catalog.load_snapshot(inputs.snapshot).shards}
+    return [
+        MinedClip(clip, str(file), inputs.origins.get(clip, ()))
+        for path, members in inputs.parts.items()
+        for file in [ws.store.fetch(shards[path], shards[_clips_file(path)])]
+        for clip in members
+    ]
+
+
+def _keeper(folder: WorkingFolder, on_step: OnStep) -> OnStep:
+    """Keep the run's folder whenever it has a new checkpoint: another host may have to go on."""
+    kept: Path | None = None
+
+    def keep(line: dict[str, Any]) -> None:
+        nonlocal kept
+        newest = max(folder.path.glob("checkpoints/step_*"), default=None)
+        if newest != kept:
+            try:
+                folder.save()
+                kept = newest
+            except CatalogError:
+                logger.warning(
+                    "the run's folder could not be kept; at the next step again", exc_info=True
+                )
+        on_step(line)
+
+    return keep
 
 
 def _teller(on_step: OnStep | None) -> OnStep:

@@ -62,8 +62,8 @@ def clip_inputs(ws: Workspace, inputs: Inputs, config: SageConfig) -> ClipInputs
     video = _event(ws, clip.video, Stage.ACQUIRE)
     return ClipInputs(
         clip=clip,
-        media=ws.store.path(inputs.artifacts["video"].path),
-        model=ws.store.path(inputs.artifacts["model"].path),
+        media=ws.store.fetch(inputs.artifacts["video"]),
+        model=ws.store.fetch(inputs.artifacts["model"]),
         source=inputs.source,
         figures=_event(ws, clip.item, Stage.RECONSTRUCT).figures,
         provenance={

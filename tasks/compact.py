@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from data_catalog import StageEvent, Workspace
 from sage_core.assembly import shard_name
@@ -106,23 +107,21 @@ def _rewritten(ws: Workspace, paths: Iterable[str], run: str) -> Compacted:
     done = []
     for path in sorted(paths):
         events = live.get(path, [])
-        if not ws.store.exists(path) or ShardReader([ws.store.path(path)]).names == [
-            event.item for event in events
-        ]:
+        if not events or not ws.store.exists(path):
             continue
-        if events:
-            done.append(_copied(ws, path, events, run))
+        file = ws.store.fetch(events[0].artifacts["frames"], events[0].artifacts["clips"])
+        if ShardReader([file]).names != [event.item for event in events]:
+            done.append(_copied(ws, file, events, run))
     removed = _remove(ws, _unused(ws) & _pairs(paths))
     return Compacted([], done, removed.removed, removed.freed_bytes)
 
 
-def _copied(ws: Workspace, path: str, events: list[StageEvent], run: str) -> str:
+def _copied(ws: Workspace, file: Path, events: list[StageEvent], run: str) -> str:
     """Copy the rows of these clips into a shard of their own and record that they lie there."""
     name = shard_name({e.item: e.input_hash for e in events}, events[0].config_hash)
-    old = path.rpartition("/frames-")[2].removesuffix(".parquet")
+    old = file.stem.removeprefix("frames-")
     with ws.store.scratch() as area:
-        source = ws.store.path(_FOLDER)
-        join_shards([(source, old)], area, name, clips={e.item for e in events})
+        join_shards([(file.parent, old)], area, name, clips={e.item for e in events})
         files = {
             kind: ws.store.publish(area / file, f"{_FOLDER}/{file}")
             for kind, file in (("frames", frames_name(name)), ("clips", clips_name(name)))
@@ -144,8 +143,7 @@ def _append(ws: Workspace, events: list[StageEvent], run: str) -> None:
 
 def _unused(ws: Workspace) -> set[str]:
     """Shard files that neither a clip's verdict nor a snapshot names."""
-    folder = ws.store.path(_FOLDER)
-    there = {f"{_FOLDER}/{file.name}" for file in folder.glob("*.parquet")}
+    there = {path for path in ws.store.sizes(_FOLDER) if path.endswith(".parquet")}
     named = {a.path for event in _held(ws) for a in event.artifacts.values()}
     return there - named - {shard.path for shard in frozen_shards(ws)}
 
@@ -162,9 +160,9 @@ def _pairs(paths: Iterable[str]) -> set[str]:
 
 
 def _remove(ws: Workspace, paths: Iterable[str]) -> Compacted:
-    removed, freed = [], 0
+    removed, freed, sizes = [], 0, ws.store.sizes(_FOLDER)
     for path in sorted(paths):
-        freed += ws.store.path(path).stat().st_size if ws.store.exists(path) else 0
+        freed += sizes.get(path, 0)
         ws.store.remove(path)
         removed.append(path)
     return Compacted(removed=removed, freed_bytes=freed)

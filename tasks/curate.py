@@ -84,7 +84,7 @@ def _judged(
 
 def _curate(ws: Workspace, inputs: Inputs, config: CurateConfig) -> Outcome:
     check_present(ws, inputs)
-    item, video = inputs.item, ws.store.path(inputs.artifacts["video"].path)
+    item, video = inputs.item, ws.store.fetch(inputs.artifacts["video"])
     with ws.store.scratch() as area:
         out = area / "curation"
         out.mkdir()
@@ -129,17 +129,14 @@ def _stored_curation(ws: Workspace, inputs: Inputs, config: CurateConfig) -> Pat
         )
     path = event.artifacts["curation"].path
     check_scores(ws.store.read_json(path), config)
-    return ws.store.path(path).parent
+    return ws.store.fetch(path.rpartition("/")[0])
 
 
 def _published(ws: Workspace, item: str, out: Path, result: dict[str, Any]) -> Outcome:
     """The outcome of a curation whose files are in the folder ``out``, in scratch."""
     folder = f"clips/{item}"
     ws.store.publish(out, folder)
-    artifacts = {
-        ARTIFACTS[file]: ws.store.publish(ws.store.path(f"{folder}/{file}"), f"{folder}/{file}")
-        for file in result["files"]
-    }
+    artifacts = {ARTIFACTS[file]: ws.store.settle(f"{folder}/{file}") for file in result["files"]}
     curation = read_curation(result)
     children = [
         ChildOutcome(c.clip.item, c.judgement, {}, {"clip": c.clip.to_json()})

@@ -173,8 +173,7 @@ def _figures(
 def _links(ws: Workspace, candidates: Sequence[Candidate], config: DuplicatesConfig) -> list[Link]:
     """All links between the candidates, from the file if it was written for these very ones."""
     key = _key(candidates, config)
-    path = ws.store.path(LINKS_FILE)
-    if path.exists():
+    if ws.store.exists(LINKS_FILE):
         stored = ws.store.read_json(LINKS_FILE)
         if stored.get("key") == key:
             return [_link(entry, stored["clips"]) for entry in stored["links"]]
@@ -243,7 +242,7 @@ class _Stored(Sequence[Fingerprint]):
                     "(--retry all --item), or set curate.duplicates.enabled=false",
                     reason=Reason.MISSING_INPUT,
                 )
-            found = Fingerprint.read(self._ws.store.path(artifact.path))
+            found = Fingerprint.read(self._ws.store.fetch(artifact))
             self._whole[artifact.path] = found
             if len(self._whole) > _KEPT_OPEN:
                 self._whole.popitem(last=False)

@@ -70,9 +70,9 @@ def evaluate_run(workspace: str, run_item: str, config: SageConfig, run: str) ->
 
 def _work(ws: Workspace, inputs: Inputs, config: SageConfig) -> Outcome:
     folder = f"evaluations/{inputs.item}"
-    with ws.store.scratch() as area:
+    with ws.store.scratch() as area, ws.store.working("evaluations/tuples") as lists:
         out = area / "evaluation"
-        report = compared(ws, inputs, config, out, ws.store.path("evaluations/tuples"))
+        report = compared(ws, inputs, config, out, lists.path)
         artifacts = {"metrics": ws.store.publish(out, folder)}
     details = {"folder": folder, "pictures": report["pictures"], "sets": _sets(report)}
     return Outcome(Judgement.accept(figures_of(report)), artifacts, details)
@@ -97,17 +97,24 @@ def _job(ws: Workspace, inputs: Inputs, config: SageConfig) -> dict[str, Any]:
     return {
         "models": {
             _BASE: inputs.details["base"] or config.adapt.base,
-            _ADAPTED: str(ws.store.path(checkpoint.path)),
+            _ADAPTED: str(ws.store.fetch(checkpoint)),
         },
         "config": config.evaluate.model_dump(mode="json"),
         "sampling": config.adapt.sampling.model_dump(mode="json"),
         "rendering": config.adapt.rendering.model_dump(mode="json"),
         "held_out": [
-            {"path": str(ws.store.path(path)), "clips": clips}
-            for path, clips in sorted(inputs.details["held_out"].items())
+            {"path": str(_shard(ws, clips[0])), "clips": clips}
+            for _, clips in sorted(inputs.details["held_out"].items())
         ],
         "seed": config.run.seed,
     }
+
+
+def _shard(ws: Workspace, clip: str) -> Path:
+    """The frames file of the clip's shard, with the clips file beside it."""
+    event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
+    assert event is not None, "evaluate_inputs has found it"
+    return ws.store.fetch(event.artifacts["frames"], event.artifacts["clips"])
 
 
 def _sets(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _reconstructed(
 ) -> Outcome:
     check_present(ws, inputs)
     clip = Clip.from_json(inputs.details["clip"])
-    media = ws.store.path(inputs.artifacts["video"].path)
+    media = ws.store.fetch(inputs.artifacts["video"])
     with ws.store.scratch() as area:
         out = area / "model"
         out.mkdir()
@@ -178,7 +178,7 @@ def _gate(ws: Workspace, item: str, wanted: dict[str, str]) -> dict[str, Any] | 
 def _part(ws: Workspace, gate: dict[str, Any]) -> ChildOutcome:
     """A published model with its verdict, and the frames that it stands for."""
     folder = _folder(gate["clip"])
-    artifacts = {"model": ws.store.publish(ws.store.path(folder), folder)}
+    artifacts = {"model": ws.store.settle(folder)}
     details = {"clip": gate["part"]}
     return ChildOutcome(gate["clip"], judgement_from_json(gate), artifacts, details)
 

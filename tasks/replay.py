@@ -116,7 +116,7 @@ def _acquire(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -
         )
     check_present(ws, Inputs(event.item, event.source, None, event.artifacts))
     info = ws.store.read_json(event.artifacts["info"].path)
-    got = check_again(ws.store.path(event.artifacts["video"].path), info, config.acquire)
+    got = check_again(ws.store.fetch(event.artifacts["video"]), info, config.acquire)
     yield from _judgements(judgement_of(event), got.judgement)
     for name, artifact in event.artifacts.items():
         sound = ws.store.verify(artifact, deep=True)
@@ -125,7 +125,7 @@ def _acquire(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -
 
 def _curate(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -> Iterator[Row]:
     inputs = _present(ws, curate_inputs(ws, event.item))
-    source = ws.store.path(inputs.artifacts["video"].path)
+    source = ws.store.fetch(inputs.artifacts["video"])
     result = measured(source, event.item, config.curate, area)
     curation = read_curation(result)
     yield from _judgements(judgement_of(event), curation.judgement)
@@ -138,7 +138,7 @@ def _curate(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) ->
             yield from _judgements(before, clip.judgement, f"{clip.clip.item} ")
     for file in result["files"]:
         if artifact := event.artifacts.get(ARTIFACTS[file]):
-            yield _file(file, ws.store.path(artifact.path), area / file)
+            yield _file(file, ws.store.fetch(artifact), area / file)
 
 
 def _reconstruct(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -> Iterator[Row]:
@@ -146,7 +146,7 @@ def _reconstruct(ws: Workspace, event: StageEvent, config: SageConfig, area: Pat
     made = {"config_hash": event.config_hash, "input_hash": event.input_hash}
     result = reconstruct(
         Clip.from_json(inputs.details["clip"]),
-        ws.store.path(inputs.artifacts["video"].path),
+        ws.store.fetch(inputs.artifacts["video"]),
         area / "model",
         config.reconstruct,
         config.run.seed,
@@ -154,7 +154,7 @@ def _reconstruct(ws: Workspace, event: StageEvent, config: SageConfig, area: Pat
     )
     yield from _judgements(judgement_of(event), result.judgement)
     if "model" in event.artifacts and result.judgement.verdict is Verdict.ACCEPTED:
-        yield from _files(ws.store.path(event.artifacts["model"].path), area / "model")
+        yield from _files(ws.store.fetch(event.artifacts["model"]), area / "model")
 
 
 def _assemble(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -> Iterator[Row]:
@@ -168,7 +168,7 @@ def _assemble(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) 
     if not event.artifacts or judgement.verdict is not Verdict.ACCEPTED:
         return
     for kind, name in (("frames", frames_name(_PART)), ("clips", clips_name(_PART))):
-        stored = rows_of(ws.store.path(event.artifacts[kind].path), event.item)
+        stored = rows_of(ws.store.fetch(event.artifacts[kind]), event.item)
         replayed = rows_of(area / name, event.item)
         differ = columns_differ(stored, replayed)
         yield Row(f"rows in {kind}", stored.num_rows, replayed.num_rows, differ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,6 +25,18 @@ class RunConfig(Section):
     seed: int = setting(20260, "Seed of everything that draws at random.", ge=0, lt=2**31)
     workers: int = setting(
         2, "Items worked on at the same time in one stage.", ge=1, le=256, affects_result=False
+    )
+    task_runner: Literal["threads", "dask", "ray"] = setting(
+        "threads",
+        "What runs the items of curate, reconstruct and assemble: threads of this process, or the workers of "
+        "a Dask or Ray cluster (extras `dask`, `ray`).",
+        affects_result=False,
+    )
+    cluster: str = setting(
+        "",
+        "Address of a running cluster for task_runner, e.g. tcp://scheduler:8786 or ray://head:10001; empty: "
+        "processes of this machine.",
+        affects_result=False,
     )
     max_failed_share: float = setting(
         0.2,

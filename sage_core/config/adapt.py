@@ -227,6 +227,18 @@ class AdaptConfig(EngineConfig):
         le=64,
         affects_result=False,
     )
+    nodes: int = setting(
+        1,
+        "Machines that train together, each with `processes` of its own (docs/scale.md).",
+        ge=1,
+        le=1024,
+        affects_result=False,
+    )
+    rendezvous: str = setting(
+        "",
+        "With several machines: host:port where they meet, on one of them.",
+        affects_result=False,
+    )
     threads: int = setting(
         0,
         "CPU threads of one process; 0 for all cores, shared among the processes.",
@@ -254,6 +266,10 @@ class AdaptConfig(EngineConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> AdaptConfig:
+        if self.nodes > 1 and not self.rendezvous:
+            raise ValueError(
+                f"nodes is {self.nodes}, and they need a place to meet: set rendezvous to host:port of one"
+            )
         if self.optimizer.batch % self.optimizer.micro_batch:
             raise ValueError(
                 f"optimizer.batch {self.optimizer.batch} must be a multiple of optimizer.micro_batch "

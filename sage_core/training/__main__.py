@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     processes = _processes(settings) if arguments.launch else 1
-    if processes > 1:
-        _become_many(processes, arguments.settings, ["--quiet"] if arguments.quiet else [])
+    if processes > 1 or (arguments.launch and settings.adapt.nodes > 1):
+        _become_many(processes, settings, arguments)
     logging.basicConfig(format="%(message)s")
     quiet = arguments.quiet or os.environ.get("RANK", "0") != "0"
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -73,11 +73,24 @@ def _processes(settings: TrainSettings) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _become_many(processes: int, settings: Path, options: list[str]) -> None:
-    """Turn this process into ``torch.distributed.run`` with so many trainers."""
-    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    own = ["-m", "sage_core.training", "--settings", str(settings), "--parent", str(os.getpid())]
+def _become_many(processes: int, settings: TrainSettings, arguments: argparse.Namespace) -> None:
+    """Turn this process into ``torch.distributed.run`` with so many trainers on this machine."""
+    run = ["-m", "torch.distributed.run", *_meeting(settings), "--nproc-per-node", str(processes)]
+    own = ["-m", "sage_core.training", "--settings", str(arguments.settings)]
+    options = ["--parent", str(os.getpid()), *(["--quiet"] if arguments.quiet else [])]
     os.execv(sys.executable, [sys.executable, *run, *own, *options])  # noqa: S606  (no shell is the point)
+
+
+def _meeting(settings: TrainSettings) -> list[str]:
+    """How the launchers of all machines find each other."""
+    adapt = settings.adapt
+    if adapt.nodes == 1:
+        return ["--standalone"]
+    place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", adapt.rendezvous]
+    name = ["--nnodes", str(adapt.nodes), "--rdzv-id", settings.fingerprint()]
+    host = adapt.rendezvous.rpartition(":")[0]
+    own = ["--local-addr", host] if host in ("127.0.0.1", "localhost") else []
+    return [*place, *name, *own]
 
 
 def _die_with(parent: int) -> None:

@@ -196,6 +196,18 @@ def test_pandas_and_the_queries_of_the_documentation(
     assert json.loads(raw[raw["item"] == "b"]["figures"].iloc[0]) == sharp
 
 
+def test_who_plans_sees_the_catalog_as_it_was(ws: Workspace) -> None:
+    other = Catalog(ws.store)
+    with ws.still():
+        other.append([event("a")])
+        assert ws.catalog.find("a", "curate") is None
+        assert ws.catalog.latest("curate") == []
+        ws.catalog.append([event("b")])
+        assert [e.item for e in ws.catalog.latest("curate")] == ["a", "b"]
+    other.append([event("c")])
+    assert ws.catalog.find("c", "curate") is not None
+
+
 def test_no_clock_moves_the_latest(ws: Workspace) -> None:
     ws.catalog.append([event("a", time="2030-01-01T00:00:00+00:00", message="first")])
     ws.catalog.append([event("a", time="1999-01-01T00:00:00+00:00", message="second")])
@@ -242,7 +254,7 @@ def test_the_same_workspace_is_the_same_object_and_a_new_one_is_not(tmp_path: Pa
 
 
 def test_a_workspace_of_a_newer_sage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "workspace.json").write_text('{"version": 2, "id": "x"}')
+    (tmp_path / "workspace.json").write_text('{"version": 3, "id": "x"}')
     with pytest.raises(CatalogError, match="newer SAGE"):
         Workspace.open(tmp_path)
 

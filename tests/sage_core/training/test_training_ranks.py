@@ -125,26 +125,14 @@ def test_too_many_of_them_end_the_run_on_all_ranks(tmp_path):
 
 
 def test_two_machines_meet(settings):
-    """Two launchers, as on two machines, find each other by c10d's rendezvous."""
-    one, two = settings("one", steps=2), settings("two", steps=2)
-    launch(one, wall_s=300)
-    two.folder.mkdir()
-    file = two.folder / "settings.json"
-    file.write_text(two.model_dump_json())
+    """Two launchers, as on two machines, find each other by the rendezvous of the settings."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    rendezvous = [
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        f"127.0.0.1:{port}",
-        "--rdzv-id",
-        "x",
-    ]
-    run = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    argv = [*run, *rendezvous, "--local-addr", "127.0.0.1", "-m", "sage_core.training"]
-    machines = [subprocess.Popen([*argv, "--settings", str(file)]) for _ in range(2)]
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    one, two = settings("one", steps=2), settings("two", steps=2, nodes=2, rendezvous=meeting)
+    launch(one, wall_s=300)
+    first = start(two)
+    machines = [first, subprocess.Popen(first.args, start_new_session=True)]
     assert [machine.wait(300) for machine in machines] == [0, 0]
     assert json.loads((two.folder / "result.json").read_text())["ranks"] == 2
     for a, b in zip(losses_of(one.folder), losses_of(two.folder), strict=True):
