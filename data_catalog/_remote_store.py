@@ -222,7 +222,22 @@ class RemoteStore(Store):
     def remove(self, relative: str) -> None:
         """Remove a file or folder: its manifest first, so that no half of it is ever there."""
         key = self._writable_key(relative)
+        self._leave_folder(key)
         self._objects.remove([f"{key}/{_MANIFEST}", key, *self._objects.sizes(key)])
+
+    def _leave_folder(self, key: str) -> None:
+        """Take a path out of the manifest of the folder that it was published with, if it was."""
+        for folder in list(PurePosixPath(key).parents)[:-1]:
+            whole = self._manifest(str(folder))
+            if whole is None:
+                continue
+            name = PurePosixPath(key).relative_to(folder).as_posix()
+            gone = {n: e for n, e in whole.files.items() if n == name or n.startswith(f"{name}/")}
+            files = {n: e for n, e in whole.files.items() if n not in gone}
+            left = Manifest(_sha256_of(files), files)
+            self._objects.write(f"{folder}/{_MANIFEST}", left.to_json().encode())
+            self._objects.remove(entry.key for entry in gone.values())
+            return
 
     @contextmanager
     def working(self, relative: str) -> Iterator[WorkingFolder]:

@@ -102,5 +102,7 @@ def _current(ws: Workspace, items: list[str] | None) -> dict[Path, list[str]]:
     for clip in assembled_clips(ws):
         event = ws.catalog.find(clip, Stage.ASSEMBLE.value)
         if event is not None and (items is None or {event.item, event.parent} & set(items)):
-            found.setdefault(ws.store.path(event.artifacts["frames"].path), []).append(clip)
+            found.setdefault(
+                ws.store.fetch(event.artifacts["frames"], event.artifacts["clips"]), []
+            ).append(clip)
     return found

@@ -105,7 +105,7 @@ def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None)
 def _base(ws: Workspace, config: SageConfig, promoted: Promoted | None) -> str:
     if config.adapt.start == "base" or promoted is None:
         return config.adapt.base
-    return str(ws.store.path(promoted.weights))
+    return str(ws.store.fetch(promoted.weights))
 
 
 def too_few_new(inputs: RunInputs, ws: Workspace, config: SageConfig) -> str | None:

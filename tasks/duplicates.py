@@ -99,9 +99,9 @@ def _removed_footage(ws: Workspace) -> list[Candidate]:
         path = fingerprint_path(stone.key)
         if not ws.store.exists(path):
             continue
-        data = ws.store.path(path).read_bytes()
+        data = ws.store.read_bytes(path)
         artifact = Artifact(path, hashlib.sha256(data).hexdigest(), len(data))
-        times = Fingerprint.read(ws.store.path(path)).times_s
+        times = Fingerprint.read(ws.store.fetch(path)).times_s
         start, end = (float(times[0]), float(times[-1]) + 1.0) if len(times) else (0.0, 0.0)
         footage = Footage(stone.key, start, end, _MOST_PIXELS, 0.0)
         found.append(Candidate(forgotten_event(stone), footage, artifact))

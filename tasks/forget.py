@@ -188,7 +188,7 @@ def _keep_fingerprints(ws: Workspace, videos: set[str]) -> None:
     for video in sorted(videos):
         there = f"clips/{video}/{FINGERPRINT_FILE}"
         if ws.store.exists(there):
-            ws.store.write_bytes(fingerprint_path(video), ws.store.path(there).read_bytes())
+            ws.store.write_bytes(fingerprint_path(video), ws.store.read_bytes(there))
 
 
 def _shards_with(ws: Workspace, videos: set[str]) -> list[Path]:

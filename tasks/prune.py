@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from data_catalog import DROPPED, StageEvent, Workspace
-from sage_core.acquisition.room import used_bytes
 from sage_core.config import SageConfig
 from sage_core.types import Stage, Verdict
 from tasks._plan import (
@@ -114,7 +113,7 @@ def _checkpoints(ws: Workspace) -> Iterator[Spare]:
     for event in ws.catalog.latest(Stage.ADAPT.value, verdict=Verdict.ACCEPTED.value):
         path = f"runs/{event.item}/checkpoints"
         if ws.store.exists(path):
-            size = used_bytes(ws.store.path(path))
+            size = sum(ws.store.sizes(path).values())
             yield Spare(path, size, Stage.ADAPT, event.item, None)
 
 

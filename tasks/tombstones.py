@@ -92,9 +92,8 @@ class Tombstones:
 
     @classmethod
     def of(cls, ws: Workspace) -> Self:
-        folder = ws.store.path(FOLDER)
-        files = sorted(folder.glob("*.json")) if folder.is_dir() else []
-        return cls(_read(file) for file in files)
+        paths = sorted(path for path in ws.store.sizes(FOLDER) if path.endswith(".json"))
+        return cls(_read(ws.store.fetch(path)) for path in paths)
 
     def __iter__(self) -> Iterator[Tombstone]:
         return iter(self._stones.values())
@@ -128,7 +127,7 @@ def add(ws: Workspace, stone: Tombstone) -> Tombstone:
     """Put up a tombstone; one that is there already keeps its reason and learns of further contents."""
     path = f"{FOLDER}/{stone.key}.json"
     if ws.store.exists(path):
-        before = _read(ws.store.path(path))
+        before = _read(ws.store.fetch(path))
         contents = tuple(sorted({*before.contents, *stone.contents}))
         if contents == before.contents:
             return before

@@ -133,6 +133,13 @@ def test_what_is_removed_is_gone(store: Store, elsewhere: RemoteStore) -> None:
             elsewhere.fetch(artifact)
 
 
+def test_a_part_of_a_folder_can_go(store: Store, elsewhere: RemoteStore) -> None:
+    publish(store, "runs/r1", checkpoints_model="1", result="2")
+    store.remove("runs/r1/checkpoints")
+    assert not elsewhere.exists("runs/r1/checkpoints")
+    assert contents(elsewhere.fetch("runs/r1")) == {"result": "2"}
+
+
 def test_another_content_than_recorded_is_refused(store: Store, elsewhere: RemoteStore) -> None:
     file = store.write_bytes("a/b.bin", b"right")
     store._objects.write("a/b.bin", b"wrong")  # type: ignore[attr-defined]
