@@ -51,6 +51,7 @@ def _curate_on_dask(workspace, told, api):
     from prefect import flow
 
     from data_catalog import StageEvent, Workspace
+    from flows._deadline import Deadline
     from flows._stage import Job, run_jobs
     from sage_core.types import Artifact, Stage
     from tasks.curate import curate_video
@@ -69,7 +70,8 @@ def _curate_on_dask(workspace, told, api):
             Job(curate_video, {"workspace": workspace, "item": i, "config": config, "run": "r"})
             for i in items
         ]
-        return run_jobs(Stage.CURATE, jobs, run=config.run, done_before=0)
+        deadline = Deadline.of(config, None)
+        return run_jobs(Stage.CURATE, jobs, run=config.run, done_before=0, deadline=deadline)
 
     summary = judge_all()
     assert summary.judged == 3, summary
