@@ -50,6 +50,11 @@ class FocalSpread:
         return max(0.0, self.spread - 3 * self.sigma)
 
 
+def repeatable(sigma: float) -> float:
+    """Nine digits of it: COLMAP adds up covariances in threads, and the last of sixteen differ between runs."""
+    return float(f"{sigma:.9g}")
+
+
 def free_principal_point(model: Any) -> tuple[Any, PrincipalPoint | None]:
     """A copy of the model with its principal point refined too, and where that lies.
 
@@ -113,4 +118,5 @@ def _adjust(model: Any, *, principal_point: bool) -> list[NDArray[np.float64]] |
     covariances = [found.get_other_params_cov(c.params) for _, c in sorted(model.cameras.items())]
     if any(one is None for one in covariances):
         return None
-    return [error_px * np.sqrt(np.maximum(np.diag(one), 0)) for one in covariances]
+    sigmas = [error_px * np.sqrt(np.maximum(np.diag(one), 0)) for one in covariances]
+    return [np.array([repeatable(sigma) for sigma in one]) for one in sigmas]
