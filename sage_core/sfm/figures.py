@@ -13,7 +13,7 @@ from sage_core.geometry import Camera
 from sage_core.sfm.copies import posed_images
 from sage_core.sfm.features import Workbench
 from sage_core.sfm.gate import ModelFigures, PairFigures
-from sage_core.sfm.lenses import PrincipalPoint
+from sage_core.sfm.lenses import PrincipalPoint, repeatable
 from sage_core.sfm.matching import MIN_INLIERS, Named
 from sage_core.sfm.model import widest_angles
 
@@ -150,7 +150,7 @@ def focal_sigma(model: Any) -> float | None:
         of_lens = covariance.get_other_params_cov(camera.params)
         if of_lens is not None:
             sigmas.append(error_px * np.sqrt(max(0.0, float(of_lens[0, 0]))) / camera.focal_length)
-    return float(max(sigmas)) if sigmas else None
+    return repeatable(max(sigmas)) if sigmas else None
 
 
 def weakest_link(along: Sequence[int], tracks: Sequence[Sequence[int]]) -> float | None:

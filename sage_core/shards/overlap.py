@@ -167,13 +167,13 @@ class _Known:
 
     def _candidates(self, own: NDArray[np.uint64], flipped: bool) -> Iterator[_Near]:
         whole = CROPS[0]
-        for query, found, bits in self._whole.near(own, MOST_BITS):
-            for q, picture, b in zip(query.tolist(), found.tolist(), bits.tolist(), strict=True):
-                yield _Near(picture, b, flipped, whole, CROPS[q])
-        for _, found, bits in self._crops.near(own[:1], MOST_BITS):
-            for place, b in zip(found.tolist(), bits.tolist(), strict=True):
-                picture, crop = divmod(place, len(CROPS))
-                yield _Near(picture, b, flipped, CROPS[crop], whole)
+        query, found, bits = self._whole.near(own, MOST_BITS)
+        for q, picture, b in zip(query.tolist(), found.tolist(), bits.tolist(), strict=True):
+            yield _Near(picture, b, flipped, whole, CROPS[q])
+        _, found, bits = self._crops.near(own[:1], MOST_BITS)
+        for place, b in zip(found.tolist(), bits.tolist(), strict=True):
+            picture, crop = divmod(place, len(CROPS))
+            yield _Near(picture, b, flipped, CROPS[crop], whole)
 
 
 def _kept(grey: Grey) -> NDArray[np.uint8]:
