@@ -51,7 +51,7 @@ class FocalSpread:
 
 
 def repeatable(sigma: float) -> float:
-    """Nine digits of it: COLMAP adds up covariances in threads, and the last of sixteen differ between runs."""
+    """Nine digits of it: COLMAP adds covariances up in threads, so that the last of sixteen differ."""
     return float(f"{sigma:.9g}")
 
 

@@ -12,6 +12,8 @@ from sage_core.world.scenes import Scene
 Array = npt.NDArray[np.float64]
 MOTIONS = ("walkthrough", "orbit", "handheld", "static", "rotation", "drone")
 _CLEARANCE_M = 0.35
+_LONG = ("corridor", "hall")
+"""Kinds that are walked from end to end, along z."""
 
 
 def look(position: Array, yaw: Array, pitch: Array, roll: Array) -> Array:
@@ -115,7 +117,7 @@ def camera_path(scene: Scene, motion: str, frames: int, fps: float, seed: int) -
         place, yaw = _orbit(scene, rng, time, max(height, 0.45 * scene.size[1]))
         place[:, 1] -= np.minimum(0.08 * time, 0.15 * scene.size[1])
         pitch -= math.radians(14)
-    elif max(scene.size[0], scene.size[2]) > 2 * min(scene.size[0], scene.size[2]):
+    elif scene.family.kind in _LONG:
         place, yaw = _along(scene, rng, time, height)
     else:
         place, yaw = _walk(scene, rng, time, height)
