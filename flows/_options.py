@@ -52,11 +52,15 @@ def settings_of(file: str | None, overrides: list[str] | None) -> SageConfig:
 
 def existing(workspace: Path) -> Path:
     """The absolute path of a workspace that is there, or the end as wrong usage."""
-    if not url_of(workspace) and not (workspace / "catalog").exists():
+    try:
+        url = url_of(workspace)
+    except CatalogError as error:
+        usage(str(error))
+    if not url and not (workspace / "catalog").exists():
         usage(
             f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
         )
-    return opened(workspace, create=url_of(workspace) is None)
+    return opened(workspace, create=url is None)
 
 
 def opened(workspace: Path, create: bool = True) -> Path:
