@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data_catalog import Workspace, url_of
+from data_catalog import Workspace
 from flows._ending import teach, usage
-from flows._options import place
+from flows._options import is_workspace, place
 from flows._progress import say
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def export(
     Killed, it goes on where it was when it is given again. What was forgotten, or a stage no longer accepts,
     is not in it.
     """
-    if not url_of(workspace) and not (workspace / "catalog").exists():
+    if not is_workspace(workspace):
         usage(f"{workspace} is no workspace (it has no catalog)")
     done = teach(lambda: _exported(Workspace.open(workspace.resolve()), form, out.resolve(), item))
     if json_:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_catalog import LeaseHeld, Workspace, url_of
+from data_catalog import LeaseHeld, Workspace
 from flows._ending import teach, usage
-from flows._options import place
+from flows._options import is_workspace, place
 from flows._progress import say
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def forget(
         usage("name what to forget: items or URLs, or --uploader, or --from a list")
     if (named or uploader) and not reason.strip():
         usage("say why: --reason 'asked for by its author'")
-    if not url_of(workspace) and not (workspace / "catalog").exists():
+    if not is_workspace(workspace):
         usage(f"{workspace} is no workspace (it has no catalog)")
     ws = Workspace.open(workspace.resolve())
     done = teach(lambda: _put_up(ws, named or [], uploader, from_, reason.strip()))

@@ -52,15 +52,19 @@ def settings_of(file: str | None, overrides: list[str] | None) -> SageConfig:
 
 def existing(workspace: Path) -> Path:
     """The absolute path of a workspace that is there, or the end as wrong usage."""
-    try:
-        url = url_of(workspace)
-    except CatalogError as error:
-        usage(str(error))
-    if not url and not (workspace / "catalog").exists():
+    if not is_workspace(workspace):
         usage(
             f"{workspace} is no workspace (it has no catalog). `sage run -w {workspace} …` makes one"
         )
-    return opened(workspace, create=url is None)
+    return opened(workspace, create=url_of(workspace) is None)
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether there is one; the end as wrong usage where it is damaged."""
+    try:
+        return url_of(folder) is not None or (folder / "catalog").exists()
+    except CatalogError as error:
+        usage(str(error))
 
 
 def opened(workspace: Path, create: bool = True) -> Path:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from data_catalog import url_of
 from flows import (
     _datasets,
     _evaluate,
@@ -25,7 +24,7 @@ from flows import (
 from flows._ending import MANY_FAILED, OK
 from flows._ending import teach as _teach
 from flows._ending import usage as _usage
-from flows._options import ConfigOption, JsonOption, SetOption, WorkspaceOption, place
+from flows._options import ConfigOption, JsonOption, SetOption, WorkspaceOption, is_workspace, place
 from flows._options import existing as _existing
 from flows._options import opened as _opened
 from flows._options import settings_of as _config
@@ -516,7 +515,7 @@ def _run(
 ) -> None:
     from flows._run import run_in_workspace
 
-    if not sources and not url_of(workspace) and not (workspace / "catalog").exists():
+    if not sources and not is_workspace(workspace):
         _usage(
             f"{workspace} holds nothing yet: give sources, e.g. sage run -w {workspace} VIDEO.mp4"
         )

@@ -198,6 +198,8 @@ def damaged(folder):
         (newer, ["run", "-w", "{w}", "x.mp4"], "made by a newer SAGE"),
         (newer, ["items", "-w", "{w}", "--json"], "made by a newer SAGE"),
         (damaged, ["status", "-w", "{w}"], "is damaged"),
+        (damaged, ["run", "-w", "{w}"], "is damaged"),
+        (damaged, ["export", "colmap", "-w", "{w}", "--out", "{w}/x"], "is damaged"),
     ],
 )
 def test_what_cannot_be_worked_with_is_wrong_usage(tmp_path, prepare, words, teaches):
