@@ -39,6 +39,16 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="One setting, e.g. curate.min_duration_s=5. Repeatable."),
 ]
+SourcesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help=(
+            "Video URLs, playlists, channels; video files or folders of them; image folders; source "
+            "lists (.txt, .csv, .parquet, RealEstate10K text files). None: what the workspace has."
+        ),
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
