@@ -15,10 +15,10 @@ import time
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from conftest import PYTHON_BIN
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.small_night import PYTHON_BIN
 from data_catalog import LeaseHeld, StageEvent, Workspace
 from flows import _show
 from flows._progress import in_words, literal
