@@ -14,6 +14,7 @@ from sage_core.config import SageConfig
 from sage_core.errors import ConfigError, SageError
 from sage_core.hub import sha256_of, weights_path
 from sage_core.sandbox import Limits, call
+from sage_core.study.pseudo import SHARD, write_pseudo_shard
 from sage_core.study.settings import StudySettings
 from sage_core.study.variants import BASE, VARIANTS, Variant
 from sage_core.training import TrainSettings, launch
@@ -23,6 +24,7 @@ from sage_core.training.settings import DataSet, ShardPart
 from sage_core.types import Reason
 
 OnCell = Callable[["Cell", str], None]
+_PSEUDO_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Study:
     def __init__(self, settings: StudySettings, out: Path) -> None:
         self.settings, self.out = settings, out
         self.clips = _clips(settings.shards)
+        self._pseudo = out / "pseudo"
         self._inputs = self._hash_of_inputs()
         for name in settings.variants:
             settings.config(VARIANTS[name])
@@ -149,6 +152,10 @@ class Study:
         if cell.variant.name == BASE:
             return config.adapt.base, None
         parts = self._parts(cell.variant)
+        if cell.variant.pseudo:
+            write_pseudo_shard(self.settings.shards, self._pseudo, _PSEUDO_SEED)
+            clips = tuple(clip for part in parts for clip in part.clips or ())
+            parts = [ShardPart(path=str(self._pseudo / f"frames-{SHARD}.parquet"), clips=clips)]
         if not parts and config.adapt.regularisation.ratio:
             raise SageError(
                 f"variant {cell.variant.name} trains on video and there is no clip: name shards",

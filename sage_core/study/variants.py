@@ -17,6 +17,7 @@ class Variant:
     about: for the table.
     adapt: settings of section ``adapt`` that differ from the study's own, by dotted name.
     scenes: how many of the filmed scenes it may use; None for all.
+    pseudo: whether its anchors have the errors of video depth (:mod:`sage_core.study.pseudo`).
     claim: what the paper says of it, if it does.
     """
 
@@ -24,6 +25,7 @@ class Variant:
     about: str
     adapt: Mapping[str, Any] = field(default_factory=dict, hash=False)
     scenes: int | None = None
+    pseudo: bool = False
     claim: str = ""
 
 
@@ -45,6 +47,8 @@ _SECOND = (
     Variant("linear", "views evenly spaced", {"sampling.mode": "linear"}, claim="worse than full"),
     Variant("targets-8", "8 targets in place of 2", {"sampling.n_targets": 8}),
     Variant("extrapolated", "targets beyond the context views", {"sampling.targets": "extrapolated"},
+            claim="worse than full"),
+    Variant("pseudo-depth", "depth as a network gives it for video, in place of anchors' own", pseudo=True,
             claim="worse than full"),
     Variant("ratio-10", "a labelled sample for 10 of video", {"regularisation.ratio": 10}),
     Variant("ratio-100", "a labelled sample for 100 of video", {"regularisation.ratio": 100}),
