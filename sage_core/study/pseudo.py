@@ -1,8 +1,8 @@
 """Pseudo depth: anchors with the errors that depth from a network has, frame by frame.
 
 A stand-in for "run a depth network on the video instead of structure from motion": the same clips, cameras
-and places in the picture, but each frame's depth is stretched by a factor that drifts from frame to frame, and
-warped smoothly over the picture. So a study compares the errors of two kinds of depth, and nothing else.
+and places in the picture, but each frame's depth is stretched by a factor that drifts from frame to frame,
+and warped smoothly over the picture. So a study compares the errors of two kinds of depth, nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DepthErrors:
 
     Attributes:
         drift: of a frame's factor, a stationary process.
-        memory: share of the factor that stays from frame to frame: 0 for frames that know nothing of each other, towards 1 for a slow drift.
+        memory: share of it that stays from frame to frame: 0 for none, towards 1 for a slow drift.
         warp: of the smooth error within a frame: a plane and a bowl over the picture, new in each frame.
     """
 
@@ -72,7 +72,7 @@ def wrong_depth(frames: Sequence[FrameRecord], seed: int, errors: DepthErrors) -
 
 
 def _warp(frame: FrameRecord, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The frame's smooth error at its anchors, logarithmic; over the picture it is as large as the weights."""
+    """The frame's smooth error at its anchors, logarithmic; as large as the weights over the picture."""
     x, y = (frame.anchors.xy / (frame.width, frame.height) * 2 - 1).T.astype(np.float64)
     terms = np.stack([x, y, x * y * np.sqrt(3), (x**2 + y**2 - 2 / 3) * np.sqrt(15 / 8)])
     # Each term's variance over the picture is 1/3.
