@@ -30,9 +30,15 @@ def setting(default: Any, description: str, *, affects_result: bool = True, **bo
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
-def subsection(kind: type[Section], *, affects_result: bool = True) -> Any:
-    """A nested section with its own defaults; ``affects_result`` as of :func:`setting`."""
+def subsection(kind: type[Section], *, affects_result: bool = True, newer: bool = False) -> Any:
+    """A nested section with its own defaults; ``affects_result`` as of :func:`setting`.
+
+    A ``newer`` one changes nothing at its defaults and stays out of the config hash there, so that what
+    was finished before it existed is not redone.
+    """
     extra: dict[str, JsonValue] = {} if affects_result else {"affects_result": False}
+    if newer:
+        extra["newer"] = True
     text = (kind.__doc__ or "").strip().split("\n")[0]
     return Field(default_factory=kind, description=text, json_schema_extra=extra)
 
@@ -44,6 +50,8 @@ def _result_fields(section: BaseModel) -> dict[str, Any]:
         if isinstance(extra, dict) and extra.get("affects_result") is False:
             continue
         value = getattr(section, name)
+        if isinstance(extra, dict) and extra.get("newer") and value == type(value)():
+            continue
         if isinstance(value, BaseModel):
             fields[name] = _result_fields(value)
         else:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from sage_core.config._base import Section, setting, subsection
 from sage_core.config.losses import CurriculumConfig, LossOptions, MixingConfig
 from sage_core.config.rendering import RenderingConfig
-from sage_core.config.sampling import SamplingConfig
+from sage_core.config.sampling import AugmentConfig, SamplingConfig
 from sage_core.config.training import EngineConfig
 
 
@@ -193,6 +193,7 @@ class AdaptConfig(EngineConfig):
         affects_result=False,
     )
     sampling: SamplingConfig = subsection(SamplingConfig)
+    augment: AugmentConfig = subsection(AugmentConfig, newer=True)
     mixing: MixingConfig = subsection(MixingConfig)
     curriculum: CurriculumConfig = subsection(CurriculumConfig)
     loss: LossConfig = subsection(LossConfig)

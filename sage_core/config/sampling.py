@@ -62,3 +62,26 @@ class SamplingConfig(Section):
                 f"{self.covisibility_max:g}"
             )
         return self
+
+
+class AugmentConfig(Section):
+    """Changes that a video sample is given as a whole, all its views alike; all off, as in the paper.
+
+    They make more of few clips: geometry and pictures stay true to each other.
+    """
+
+    mirror: bool = setting(False, "Whether half of the samples are mirrored, left to right.")
+    zoom: float = setting(
+        1.0,
+        "Largest zoom: a sample's pictures are enlarged by 1 to this before their middle is cut out (the "
+        "published MV-DUSt3R trained with up to 1.07).",
+        ge=1,
+        le=4,
+    )
+    colour: float = setting(
+        0.0,
+        "Largest change of brightness, contrast and saturation, as a share of each; one for all views of a "
+        "sample, since they are rendered into one another.",
+        ge=0,
+        lt=1,
+    )

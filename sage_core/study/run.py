@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from sage_core.sandbox import Limits, call
 from sage_core.study.pseudo import SHARD, write_pseudo_shard
 from sage_core.study.settings import StudySettings
 from sage_core.study.variants import BASE, VARIANTS, Variant
-from sage_core.training import TrainSettings, launch
+from sage_core.training import MinedClip, TrainSettings, launch, mixed
+from sage_core.training.difficulties import known_difficulties
 from sage_core.training.files import write_json
 from sage_core.training.lock import run_lock
 from sage_core.training.settings import DataSet, ShardPart
@@ -163,7 +164,7 @@ class Study:
             )
         settings = TrainSettings(
             adapt=config.adapt,
-            datasets=(DataSet(parts=tuple(parts)),) if parts else (),
+            datasets=_datasets(parts, config, cell.seed),
             out=str(self.out / "runs" / self._key(cell)),
             seed=cell.seed,
             inputs=self._inputs,
@@ -228,6 +229,16 @@ class Study:
         contents = [sha256_of(weights_path(base))]
         contents += [sha256_of(Path(path)) for path in sorted({path for path, _ in self.clips})]
         return hashlib.sha256(":".join(contents).encode()).hexdigest()[:16]
+
+
+def _datasets(parts: Sequence[ShardPart], config: SageConfig, seed: int) -> tuple[DataSet, ...]:
+    """One data set of all clips, or one for each class of difficulty that the variant mixes."""
+    if not parts:
+        return ()
+    if config.adapt.mixing.difficulty is None:
+        return (DataSet(parts=tuple(parts)),)
+    clips = [MinedClip(clip, part.path) for part in parts for clip in part.clips or ()]
+    return mixed(clips, config.adapt.mixing, known_difficulties(clips, config.adapt, seed))
 
 
 def _clips(shards: Iterable[str]) -> list[tuple[str, str]]:

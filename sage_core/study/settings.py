@@ -78,8 +78,19 @@ class StudySettings(Section):
             ConfigError: the sections, with the variant's changes, do not go together.
         """
         changes = dict(variant.adapt) | ({} if lr is None else {"optimizer.lr": lr})
+        if variant.budget != 1:
+            changes["steps"] = self._share_of_steps(variant)
         tree = {"adapt": merged(self.adapt, changes), "evaluate": self.evaluate}
         try:
             return SageConfig.model_validate(tree)
         except ValidationError as error:
             raise ConfigError(f"variant {variant.name}: {problems(error)}") from error
+
+    def _share_of_steps(self, variant: Variant) -> int:
+        steps = self.adapt.get("steps")
+        if not isinstance(steps, int):
+            raise ConfigError(
+                f"variant {variant.name} takes {variant.budget:.0%} of adapt.steps, which the study does not "
+                "set: give the number of steps"
+            )
+        return max(1, round(steps * variant.budget))

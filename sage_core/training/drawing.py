@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sage_core.config.losses import CurriculumConfig
-from sage_core.config.sampling import SamplingConfig
+from sage_core.config.sampling import AugmentConfig, SamplingConfig
 from sage_core.errors import ShardError, TrainingError
 from sage_core.geometry import SizeRule
 from sage_core.losses import AnchorQuality
 from sage_core.shards import ClipInfo, ShardReader, Trajectory, can_draw, draw_trajectory
+from sage_core.training.augmentation import augmented, drawn_change
 from sage_core.training.curriculum import sampling_at
 from sage_core.training.mixture import Mixture
 from sage_core.training.order import SampleId
@@ -36,6 +37,7 @@ class SampleRules:
         quality: weighs anchors; None for equal weights.
         masks: whether the shards' masks are heeded.
         per_visit: samples of a clip before the next ones have their turn.
+        augment: how samples are changed as a whole.
     """
 
     per_epoch: int = 0
@@ -44,6 +46,7 @@ class SampleRules:
     quality: AnchorQuality | None = None
     masks: bool = False
     per_visit: int = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 class VideoSamples:
@@ -107,14 +110,17 @@ class VideoSamples:
         weighed = self._rules.quality is not None
         frames = reader.frames(clip, trajectory.rows, measures=weighed)
         order = rng.permutation(len(trajectory.context)).tolist()
-        return video_sample(
+        change = drawn_change(self._rules.augment, rng)
+        made = video_sample(
             frames,
             len(trajectory.context),
             self._size,
             order,
             quality=self._rules.quality,
             masks=self._rules.masks,
+            zoom=change.zoom,
         )
+        return augmented(made, change)
 
     def _drawn(self, clip: ClipInfo, sample: SampleId, rng: np.random.Generator) -> Trajectory:
         """A trajectory as the curriculum has it now, or as in the end where the clip has none such."""

@@ -200,6 +200,7 @@ def _rules(adapt: AdaptConfig, order: SampleOrder) -> SampleRules:
         quality=quality if loss.anchor_weights == "quality" else None,
         masks=loss.masks,
         per_visit=adapt.mixing.per_visit,
+        augment=adapt.augment,
     )
 
 

@@ -137,6 +137,7 @@ def video_sample(
     *,
     quality: AnchorQuality | None = None,
     masks: bool = False,
+    zoom: float = 1.0,
 ) -> VideoSample:
     """Frames, the first ``context`` of which the model sees, as a sample of images of one size.
 
@@ -146,9 +147,10 @@ def video_sample(
     Args:
         quality: weighs the anchors; None for equal weights.
         masks: whether the frames' masks keep pixels out of ``valid``, and anchors on them out altogether.
+        zoom: by which pictures are enlarged before their middle is cut out, at least 1.
     """
     new = _rule(size).size(frames[0].width, frames[0].height)
-    maps = [PixelMap.cover((f.width, f.height), new) for f in frames]
+    maps = [_zoomed((f.width, f.height), new, zoom) for f in frames]
     images = np.stack([m.image(f.pixels()) for m, f in zip(maps, frames, strict=True)])
     intrinsics = [m.intrinsics(f.intrinsics) for m, f in zip(maps, frames, strict=True)]
     from_reference = [relative(f.cam_from_world, frames[0].cam_from_world) for f in frames]
@@ -170,6 +172,13 @@ def video_sample(
         target_anchors=sparse.select(list(range(context, len(frames)))),
         valid=torch.from_numpy(np.stack(valid)) if valid is not None else None,
     )
+
+
+def _zoomed(old: tuple[int, int], new: tuple[int, int], zoom: float) -> PixelMap:
+    """The middle of the picture ``old``, enlarged by ``zoom`` more than covers ``new``."""
+    width, height = (round(side * zoom) for side in new)
+    left, top = (width - new[0]) // 2, (height - new[1]) // 2
+    return PixelMap.cover(old, (width, height)).then(PixelMap.crop(left, top, *new))
 
 
 def labelled_sample(views: LabelledViews, size: int | SizeRule) -> LabelledSample:

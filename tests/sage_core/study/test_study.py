@@ -10,7 +10,7 @@ import yaml
 from sage_core.config import SageConfig
 from sage_core.errors import ConfigError
 from sage_core.study import VARIANTS, Study, StudySettings, write_tables
-from sage_core.study.run import Cell
+from sage_core.study.run import Cell, _datasets
 from sage_core.study.variants import merged
 from sage_core.training.lock import RunHeldError, run_lock
 from sage_core.world.clips import RoomClip, write_room_shard
@@ -24,7 +24,7 @@ ADAPT = {
     "threads": 1,
     "sampling": {"n_context": 2, "n_targets": 1, "interval_frames": 20},
     "loss": {"perceptual": "none", "rendered_context": 1},
-    "regularisation": {"source": "world:labelled", "pool": 4},
+    "regularisation": {"source": "world:labelled", "pool": 4, "ratio": 7},
     "optimizer": {"batch": 1},
 }
 EVALUATE = {"world": ["choice", "near"], "world_tuples": 2, "views": 2, "pictures": 0}
@@ -48,9 +48,8 @@ def test_every_variant_is_a_valid_setting_that_changes_something(name):
     variant = VARIANTS[name]
     study = StudySettings(adapt=ADAPT)
     changed = study.config(variant).adapt != study.config(VARIANTS["full"]).adapt
-    assert changed == (
-        name not in ("base", "full") and variant.scenes is None and not variant.pseudo
-    )
+    by_clips = variant.budget == 1 and (variant.scenes is not None or variant.pseudo)
+    assert changed == (name not in ("base", "full") and not by_clips)
     assert variant.about
 
 
@@ -63,6 +62,36 @@ def test_settings_are_checked(tmp_path):
         Study(StudySettings(adapt={"steps": -1}, variants=("full",)), tmp_path)
     with pytest.raises(ConfigError, match="run `sage assemble` first"):
         Study(StudySettings(adapt=ADAPT, shards=(str(tmp_path / "none"),)), tmp_path)
+
+
+def test_a_growing_budget_grows_with_the_scenes(tmp_path):
+    study = StudySettings(adapt={**ADAPT, "steps": 640})
+    assert [study.config(VARIANTS[f"growing-{n}"]).adapt.steps for n in (8, 16, 32)] == [
+        80,
+        160,
+        320,
+    ]
+    without = StudySettings(adapt={k: v for k, v in ADAPT.items() if k != "steps"})
+    with pytest.raises(ConfigError, match="takes 12% of adapt\\.steps"):
+        without.config(VARIANTS["growing-8"])
+
+
+def test_a_mix_of_easy_and_hard_clips_is_one_data_set_for_each_class(shards, tmp_path):
+    study = Study(settings(shards), tmp_path)
+    parts = study._parts(VARIANTS["full"])
+    halves = {
+        name: _datasets(parts, study.settings.config(VARIANTS[name]), 0)
+        for name in ("easy", "hard", "easy-hard", "full")
+    }
+    clips = {
+        name: [[clip for part in data.parts for clip in part.clips] for data in sets]
+        for name, sets in halves.items()
+    }
+    assert len(clips["full"]) == 1
+    assert len(clips["full"][0]) == 2
+    assert len(clips["easy-hard"]) == 2
+    assert clips["easy-hard"] == [*clips["easy"], *clips["hard"]]
+    assert clips["easy"] != clips["hard"]
 
 
 def test_the_preset_is_a_study_of_the_first_comparison():

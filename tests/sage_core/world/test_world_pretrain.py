@@ -1,5 +1,7 @@
 """Pretraining goes on where it stopped, and its short cuts change nothing."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from sage_core.models import build_model
 from sage_core.world import room_batch, room_sample
 from sage_core.world.pretrain import Phase, Pretraining, learning_rate
+from sage_core.world.pretrain_curves import draw_curves, read_log
 from sage_core.world.pretrain_losses import (
     as_input,
     mean_error,
@@ -81,3 +84,16 @@ def test_rendering_reaches_the_gaussian_head_alone():
     assert reached == {"gaussian_head"}
     assert np.isfinite(psnr)
     assert as_input(room_batch([0], 2, 64, "P").images).max() <= 1
+
+
+def test_curves_are_drawn_of_a_log_that_breaks_off(tmp_path):
+    rows = [
+        {"phase": "2 views", "mean_pointmap": {"labelled": 0.33, "choice": 0.37}},
+        {"phase": "2 views", "step": 3, "samples": 24, "error": {"labelled": 0.2, "choice": 0.3}},
+        {"phase": "4 views", "mean_pointmap": {"labelled": 0.38, "choice": 0.42}},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    draw_curves(read_log(tmp_path / "log.jsonl"), tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text()
+    assert text.count("<path") > 10
+    assert "<script" not in text
