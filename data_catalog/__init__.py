@@ -1,6 +1,6 @@
 """What was judged, how, and what came of it: workspaces, their artifacts and their event log."""
 
-from data_catalog._catalog import Catalog
+from data_catalog._catalog import WHOLE_NIGHT, Catalog
 from data_catalog._errors import CatalogError, LeaseHeld, LeaseLost, StorageError, StoreError
 from data_catalog._lease import Held, Lease
 from data_catalog._schema import StageEvent
@@ -11,6 +11,7 @@ from data_catalog.views import DROPPED, canonical, done, funnel, input_hash_of, 
 
 __all__ = [
     "DROPPED",
+    "WHOLE_NIGHT",
     "Catalog",
     "CatalogError",
     "Held",

@@ -20,6 +20,9 @@ from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
 from sage_core.types import Artifact, Reason, Stage
 
+WHOLE_NIGHT = "nightly"
+"""The turn (:meth:`Catalog.turn`) that a whole night takes, so that two do not overlap."""
+
 
 class Catalog:
     """Append-only log of :class:`StageEvent`, its latest-wins view, leases and snapshots.
@@ -137,6 +140,10 @@ class Catalog:
     def holder(self, stage: str) -> Held | None:
         """Who holds a stage's lease, and whether that one is dead; None if it is free."""
         return self._backend.look(self._log(stage).stage)
+
+    def at_turn(self, name: str) -> Held | None:
+        """Who is at something that :meth:`turn` guards, and whether that one is dead; None if nobody is."""
+        return self._backend.look(name)
 
     def snapshot(
         self,

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_catalog import CatalogError, LeaseHeld, Workspace
+from data_catalog import WHOLE_NIGHT, CatalogError, Held, LeaseHeld, Workspace
 from sage_core import __version__
 from sage_core.acquisition.room import used_bytes
 from sage_core.config import SageConfig
@@ -68,8 +69,10 @@ def workspace_checks(ws: Workspace, config: SageConfig) -> Iterator[Check]:
     yield from _disk(ws, config)
     yield _clock(ws.root)
     yield _catalog(ws)
+    catalog = ws.catalog
     for stage in Stage:
-        yield from _lease(ws, stage)
+        yield from _lease(stage.value, catalog.holder(stage.value), catalog.lease)
+    yield from _lease(WHOLE_NIGHT, catalog.at_turn(WHOLE_NIGHT), catalog.turn)
     yield _scratch(ws)
 
 
@@ -175,21 +178,22 @@ def _catalog(ws: Workspace) -> Check:
     return Check("catalog", Level.OK, f"{count} verdicts stand")
 
 
-def _lease(ws: Workspace, stage: Stage) -> Iterator[Check]:
-    held = ws.catalog.holder(stage.value)
+def _lease(
+    name: str, held: Held | None, take: Callable[[str, str], AbstractContextManager[Any]]
+) -> Iterator[Check]:
     if held is None:
         return
     if not held.is_gone:
-        yield Check(f"lease of {stage.value}", Level.OK, f"held by {held.who}, who is alive")
+        yield Check(f"lease of {name}", Level.OK, f"held by {held.who}, who is alive")
         return
 
     def free() -> None:
-        # Whoever takes a stage over from the dead leaves it free in the end.
-        with ws.catalog.lease(stage.value, "doctor"):
+        # Whoever takes over from the dead leaves it free in the end.
+        with take(name, "doctor"):
             pass
 
     text = f"held by {held.who}, who is dead"
-    yield Check(f"lease of {stage.value}", Level.WARN, text, "sage doctor --fix frees it", free)
+    yield Check(f"lease of {name}", Level.WARN, text, "sage doctor --fix frees it", free)
 
 
 def _scratch(ws: Workspace) -> Check:

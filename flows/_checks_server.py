@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from data_catalog import Workspace
+from data_catalog import WHOLE_NIGHT, Workspace
 from flows._checks import Check, Level
 from flows._progress import in_words
 from flows._server import running_server
@@ -99,10 +99,11 @@ def _began(run: FlowRun) -> datetime:
 
 
 def _living_owners(ws: Workspace | None) -> set[str]:
-    """Flow run ids of those who hold a stage of the workspace and are alive."""
+    """Flow run ids of those who hold a stage of the workspace, or its night, and are alive."""
     if ws is None:
         return set()
-    held = (ws.catalog.holder(stage.value) for stage in Stage)
+    held = [ws.catalog.holder(stage.value) for stage in Stage]
+    held.append(ws.catalog.at_turn(WHOLE_NIGHT))
     return {one.who.partition("@")[0] for one in held if one is not None and not one.is_gone}
 
 

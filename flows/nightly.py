@@ -12,7 +12,7 @@ from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-from data_catalog import LeaseHeld, LeaseLost, Workspace
+from data_catalog import WHOLE_NIGHT, LeaseHeld, LeaseLost, Workspace
 from flows._artifacts import publish_night
 from flows._deadline import Deadline
 from flows._housekeeping import pruned
@@ -83,7 +83,7 @@ def nightly(
         select or Selector(),
         redecide,
     )
-    whole = ws.catalog.turn("nightly", lease_owner()) if stages is None else nullcontext()
+    whole = ws.catalog.turn(WHOLE_NIGHT, lease_owner()) if stages is None else nullcontext()
     with whole, tags(NIGHT):
         summaries, refused = _run_stages(list(Stage) if stages is None else stages, orders)
         if config.retention.nightly and refused is None:

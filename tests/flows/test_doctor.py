@@ -52,7 +52,7 @@ def killed_at_work(ws):
 import os, signal
 from data_catalog import Workspace
 ws = Workspace.open({str(ws.root)!r})
-with ws.catalog.lease("curate", "a night"), ws.store.scratch() as area:
+with ws.catalog.turn("nightly", "all"), ws.catalog.lease("curate", "a night"), ws.store.scratch() as area:
     (area / "part").write_bytes(bytes(5000))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -70,10 +70,13 @@ def test_what_the_dead_hold_is_named_and_freed(ws):
     assert scratch.level is Level.WARN
     assert "1 folders of dead processes" in scratch.found
     assert ws.catalog.holder("curate") is not None  # looking changes nothing
-    assert [repaired(check).level for check in (lease, scratch)] == [Level.OK, Level.OK]
+    night = found["lease of nightly"]
+    assert "held by all (process" in night.found
+    assert [repaired(check).level for check in (lease, scratch, night)] == [Level.OK] * 3
     assert ws.catalog.holder("curate") is None
+    assert ws.catalog.at_turn("nightly") is None
     again = by_name(workspace_checks(ws, load_config()))
-    assert "lease of curate" not in again
+    assert not {"lease of curate", "lease of nightly"} & set(again)
     assert again["scratch"].level is Level.OK
 
 
@@ -120,7 +123,7 @@ def test_runs_that_nobody_runs_and_slots_that_leaked_are_ended(prefect_server, w
         slots = GlobalConcurrencyLimitCreate(name="leaked", limit=2, active_slots=1)
         client.create_global_concurrency_limit(slots)
         assert not [c for c in server_checks(ws) if c.name == "run"]  # not silent for long yet
-        with ws.catalog.lease("curate", f"{alive.id}@here:1"):
+        with ws.catalog.turn("nightly", f"{alive.id}@here:1"):
             found = list(server_checks(ws, silent_s=0))
         assert by_name(found)["server"].level is Level.OK
         assert by_name(found)["server's clock"].level is Level.OK
