@@ -37,7 +37,7 @@ TELLING = {
     "split_half_percent": -1, "split_half_deg": -1, "split_half_share": 1, "focal_spread": -1, "zoom": -1,
     "principal_offset": -1, "focal_sigma": -1, "corner_distortion": -1, "points_median": 1,
     "triangulation_deg": 1, "track_length": 1, "reprojection_px": -1, "weakest_link": 1, "largest_jump": -1,
-    "registered_share": 1, "verified_share": 1, "inlier_share": 1, "planar_share": -1, "focal_ratio": -1,
+    "registered_share": 1, "verified_share": 1, "inlier_share": 1, "planar_share": -1, "rotation_residual_px": 1, "focal_ratio": -1,
 }  # fmt: skip
 """Figures, and the side on which the good ones ought to lie: 1 above, -1 below."""
 DRAWN = ("split_half_percent", "zoom", "principal_offset", "focal_sigma", "corner_distortion",

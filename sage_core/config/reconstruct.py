@@ -81,11 +81,11 @@ class GateConfig(Section):
         "Largest ratio, less 1, of the focal lengths of a clip's thirds, after three standard deviations.",
         gt=0,
     )
-    max_planar_share: float = setting(
-        0.97,
-        "Largest share of verified pairs that one homography explains; above it a clip is not mapped.",
-        gt=0,
-        le=1,
+    min_rotation_residual_px: float = setting(
+        1.0,
+        "Smallest distance that turns and zooms on the spot, with one lens, leave between matches; below it "
+        "a clip is not mapped.",
+        ge=0,
     )
     min_inlier_share: float = setting(
         0.8, "Smallest median share of matches that survive verification.", ge=0, le=1
@@ -121,7 +121,7 @@ class RegisterConfig(Section):
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
-    version: int = setting(3, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(4, "Raised when the stage's code changes what it gives.", ge=1)
     recipe: Literal["fast", "paper"] = setting(
         "fast",
         "'fast' (640 px, 1,024 features, neighbouring frames and loops) or 'paper' (1,024 px, 16,384 "

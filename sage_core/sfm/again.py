@@ -57,6 +57,8 @@ def judge_again(before: Judgement, config: ReconstructConfig) -> Judgement:
 def _judged(before: Judgement, gate: GateConfig) -> Judgement:
     if before.verdict is Verdict.FAILED or "verified_pairs" not in before.figures:
         raise _unmeasured("its last attempt left no figures")
+    if "rotation_residual_px" not in before.figures:
+        raise _unmeasured("its figures are of before rotation_residual_px was among them")
     pairs = PairFigures(**_values(before.figures, PairFigures))
     judgement = judge_pairs(pairs, gate)
     if judgement.verdict is not Verdict.ACCEPTED:

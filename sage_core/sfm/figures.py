@@ -16,6 +16,7 @@ from sage_core.sfm.gate import ModelFigures, PairFigures
 from sage_core.sfm.lenses import PrincipalPoint, repeatable
 from sage_core.sfm.matching import MIN_INLIERS, Named
 from sage_core.sfm.model import widest_angles
+from sage_core.sfm.turns import Matched, rotation_residual_px
 
 _NEIGHBOUR_OFFSETS = (1, 2, 4)
 
@@ -27,24 +28,23 @@ def measure_pairs(bench: Workbench, loops: Sequence[Named], *, ordered: bool) ->
     """
     import pycolmap
 
-    database = pycolmap.Database.open(bench.database)
-    images = sorted(database.read_all_images(), key=lambda image: str(image.name))
+    with pycolmap.Database.open(bench.database) as database:
+        images = sorted(database.read_all_images(), key=lambda image: str(image.name))
+        matches = dict(zip(*database.read_num_matches(), strict=True))
+        found = zip(*database.read_two_view_geometries(), strict=True)
+        verified = {i: g for i, g in found if len(g.inlier_matches) >= MIN_INLIERS}
+        residual = rotation_residual_px(_matched(database, images, verified))
     rank = {image.image_id: place for place, image in enumerate(images)}
     ids = {str(image.name): image.image_id for image in images}
-    matches = dict(zip(*database.read_num_matches(), strict=True))
-    pair_ids, geometries = database.read_two_view_geometries()
-    database.close()
-    inliers, planar = {}, 0
-    for pair_id, geometry in zip(pair_ids, geometries, strict=True):
-        if len(geometry.inlier_matches) >= MIN_INLIERS:
-            inliers[pair_id] = len(geometry.inlier_matches)
-            planar += _is_planar(geometry.config)
+    inliers = {i: len(geometry.inlier_matches) for i, geometry in verified.items()}
+    planar = sum(_is_planar(geometry.config) for geometry in verified.values())
     neighbours = _neighbours(matches, rank) if ordered else _strongest(inliers)
     shares = [inliers.get(i, 0) / matches[i] for i in neighbours if matches.get(i, 0)]
     wanted = sum(max(0, len(rank) - offset) for offset in _NEIGHBOUR_OFFSETS)
     return PairFigures(
         verified_pairs=len(inliers),
         planar_share=planar / len(inliers) if inliers else None,
+        rotation_residual_px=residual,
         inlier_share=float(np.median(shares)) if shares else None,
         verified_share=len(neighbours & set(inliers)) / wanted if ordered and wanted else None,
         loop_pairs=len(loops),
@@ -52,6 +52,24 @@ def measure_pairs(bench: Workbench, loops: Sequence[Named], *, ordered: bool) ->
             pycolmap.image_pair_to_pair_id(ids[a], ids[b]) in inliers for a, b in loops
         ),
     )
+
+
+def _matched(database: Any, images: Sequence[Any], verified: Mapping[int, Any]) -> list[Matched]:
+    """The verified matches of each pair, from the middle of the pictures."""
+    import pycolmap
+
+    sides, points = {}, {}
+    for image in images:
+        camera = database.read_camera(image.camera_id)
+        at = np.asarray(database.read_keypoints(image.image_id), np.float64)[:, :2]
+        points[image.image_id] = at - np.array([camera.width, camera.height]) / 2
+        sides[image.image_id] = max(camera.width, camera.height)
+    found = []
+    for pair_id, geometry in verified.items():
+        a, b = pycolmap.pair_id_to_image_pair(pair_id)
+        rows = np.asarray(geometry.inlier_matches)
+        found.append(Matched(points[a][rows[:, 0]], points[b][rows[:, 1]], (sides[a], sides[b])))
+    return found
 
 
 def _neighbours(pair_ids: Iterable[int], rank: Mapping[int, int]) -> set[int]:

@@ -20,6 +20,8 @@ class PairFigures:
     Attributes:
         verified_pairs: pairs with 15 inliers or more (COLMAP's own count includes pairs with none).
         planar_share: share of those that a homography explains; None without such pairs.
+        rotation_residual_px: what turns and zooms on the spot leave of their matches
+            (:func:`sage_core.sfm.turns.rotation_residual_px`); None without such pairs.
         inlier_share: median share of matches that survive verification, over neighbouring pairs
             (key frames 1, 2 and 4 apart; for photo sets each photo's three strongest pairs).
         verified_share: share of neighbouring pairs that are verified; None for photo sets.
@@ -29,6 +31,7 @@ class PairFigures:
 
     verified_pairs: int
     planar_share: float | None
+    rotation_residual_px: float | None
     inlier_share: float | None
     verified_share: float | None
     loop_pairs: int = 0
@@ -100,10 +103,10 @@ def judge_pairs(pairs: PairFigures, gate: GateConfig) -> Judgement:
     if pairs.verified_pairs == 0:
         message = "no two key frames match: no texture, or nothing in common"
         return Judgement.reject(Reason.SFM_NOT_CONVERGED, message, figures)
-    if not _kept(figures["planar_share"]):
+    if not _kept(figures["rotation_residual_px"]):
         message = (
-            f"one homography explains {pairs.planar_share:.0%} of the pairs "
-            f"(limit {gate.max_planar_share:.0%}): the camera does not travel, or sees one plane"
+            f"turns and zooms on the spot explain the matches to {pairs.rotation_residual_px:.2f} px "
+            f"(limit {gate.min_rotation_residual_px:g}): the camera does not travel, or faces one plane"
         )
         return Judgement.reject(Reason.NO_PARALLAX, message, figures)
     return Judgement.accept(figures)
@@ -144,7 +147,10 @@ def pair_figures(pairs: PairFigures, gate: GateConfig) -> dict[str, Figure]:
     """The figures of matching beside their thresholds."""
     return {
         "verified_pairs": Figure(pairs.verified_pairs, 1, ">="),
-        "planar_share": Figure(pairs.planar_share, gate.max_planar_share, "<="),
+        "planar_share": Figure(pairs.planar_share),
+        "rotation_residual_px": Figure(
+            pairs.rotation_residual_px, gate.min_rotation_residual_px, ">="
+        ),
         "inlier_share": Figure(pairs.inlier_share, gate.min_inlier_share, ">="),
         "verified_share": Figure(pairs.verified_share, gate.min_verified_share, ">="),
         "loop_pairs": Figure(pairs.loop_pairs),

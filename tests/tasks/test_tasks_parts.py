@@ -107,7 +107,7 @@ def test_parts_go_with_the_verdict_that_made_them(spliced, tmp_path):
     ws, clip = spliced
     shutil.copytree(ws.root, tmp_path / "ws")
     ws = Workspace.open(tmp_path / "ws")
-    strict = load_config(overrides=["reconstruct.gate.max_planar_share=0.001"])
+    strict = load_config(overrides=["reconstruct.gate.min_rotation_residual_px=1e6"])
     reconstruct_clip.fn(str(ws.root), clip.item, strict, "run-3")
     assert reconstructed_clips(ws) == []
     assert not list(ws.store.path("sfm").iterdir())

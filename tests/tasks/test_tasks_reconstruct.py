@@ -86,7 +86,7 @@ def test_model_is_published_and_recorded_and_found_again(ws):
     assert (again.verdict, again.figures) == (event.verdict, event.figures)
     assert again.artifacts == event.artifacts
     # Other settings make it worthless.
-    strict = load_config(overrides=["reconstruct.gate.max_planar_share=0.01"])
+    strict = load_config(overrides=["reconstruct.gate.min_rotation_residual_px=1e6"])
     answer, event = _reconstruct(ws, WALK, strict)
     assert (answer["verdict"], answer["reason"]) == ("rejected", "no_parallax")
     assert event.artifacts == {}
@@ -96,16 +96,17 @@ def test_model_is_published_and_recorded_and_found_again(ws):
 def test_rejection_leaves_a_reason_and_no_files(ws):
     answer, event = _reconstruct(ws, TURN)
     assert (answer["verdict"], answer["reason"]) == ("rejected", "no_parallax")
-    assert event.figures["planar_share"]["value"] > event.figures["planar_share"]["threshold"]
+    figure = event.figures["rotation_residual_px"]
+    assert figure["value"] < figure["threshold"]
     assert not ws.store.exists(f"sfm/{event.item}")
     assert list(ws.store.path("scratch").iterdir()) == []
     # Other thresholds: what was rejected unmapped cannot be accepted, but can be rejected by them.
-    looser = load_config(overrides=["reconstruct.gate.max_planar_share=1"])
+    looser = load_config(overrides=["reconstruct.gate.min_rotation_residual_px=0"])
     with pytest.raises(SageError, match=r"before it was mapped.*sage reconstruct --item v0000000"):
         _redecide(ws, TURN, looser)
     assert ws.catalog.find(event.item, "reconstruct") == event
-    again = _redecide(ws, TURN, load_config(overrides=["reconstruct.gate.max_planar_share=0.5"]))
-    assert again.figures["planar_share"]["threshold"] == 0.5
+    again = _redecide(ws, TURN, load_config(overrides=["reconstruct.gate.min_rotation_residual_px=2"]))
+    assert again.figures["rotation_residual_px"]["threshold"] == 2
     assert again.reason == event.reason
 
 

@@ -12,7 +12,7 @@ from sage_core.sfm.lenses import FocalSpread
 from sage_core.types import Reason, Verdict
 
 GATE = GateConfig()
-PAIRS = PairFigures(verified_pairs=138, planar_share=0.2, inlier_share=0.95, verified_share=0.98)
+PAIRS = PairFigures(verified_pairs=138, planar_share=0.2, rotation_residual_px=6.0, inlier_share=0.95, verified_share=0.98)
 MODEL = ModelFigures(
     key_frames=40,
     registered_share=1.0,
@@ -86,13 +86,15 @@ def test_no_model_means_not_converged():
     assert judge_model(PAIRS, None, GATE).reason is Reason.SFM_NOT_CONVERGED
 
 
-def test_planar_pairs_are_not_worth_mapping():
-    assert judge_pairs(replace(PAIRS, planar_share=0.98), GATE).reason is Reason.NO_PARALLAX
-    assert judge_pairs(replace(PAIRS, planar_share=0.96), GATE).verdict is Verdict.ACCEPTED
+def test_a_turn_on_the_spot_is_not_worth_mapping_and_a_plane_that_is_passed_is():
+    turn = judge_pairs(replace(PAIRS, planar_share=1.0, rotation_residual_px=0.3), GATE)
+    assert turn.reason is Reason.NO_PARALLAX
+    assert "0.30 px (limit 1)" in turn.message
+    assert judge_pairs(replace(PAIRS, planar_share=1.0), GATE).verdict is Verdict.ACCEPTED
 
 
 def test_no_matches_mean_not_converged():
-    nothing = PairFigures(0, None, None, 0.0)
+    nothing = PairFigures(0, None, None, None, 0.0)
     assert judge_pairs(nothing, GATE).reason is Reason.SFM_NOT_CONVERGED
 
 

@@ -115,7 +115,7 @@ def test_static_camera_yields_no_model(tmp_path):
     box_room.photograph(tmp_path / "media", np.repeat(box_room.walk(5)[2:3], 6, 0))
     clip = box_room.make_clip(6, key_step=1, pose_step=1)
     config = CONFIG.model_copy(
-        update={"gate": CONFIG.gate.model_copy(update={"max_planar_share": 1.0})}
+        update={"gate": CONFIG.gate.model_copy(update={"min_rotation_residual_px": 0.0})}
     )
     result = reconstruct(clip, tmp_path / "media", tmp_path / "out", config, seed=1)
     assert result.judgement.reason is Reason.SFM_NOT_CONVERGED
