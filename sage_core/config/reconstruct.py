@@ -38,7 +38,7 @@ class GateConfig(Section):
         2.2, "Largest focal length as a share of the image's long side.", gt=0
     )
     max_focal_sigma: float = setting(
-        0.05,
+        0.09,
         "Largest standard deviation of the focal length as a share of itself: above it the frames leave it, "
         "and with it depth, open.",
         gt=0,
@@ -50,7 +50,7 @@ class GateConfig(Section):
         le=0,
     )
     max_corner_distortion: float = setting(
-        0.1, "Strongest pincushion distortion, measured alike, positive outwards.", ge=0
+        0.06, "Strongest pincushion distortion, measured alike, positive outwards.", ge=0
     )
     principal_point_offset: float = setting(
         0.03,

@@ -43,8 +43,8 @@ BAD_MODELS = {
     "reprojection_px": 0.91,
     "triangulation_deg": 2.4,
     "focal_ratio": 2.3,
-    "focal_sigma": 0.08,
-    "corner_distortion": 0.23,
+    "focal_sigma": 0.1,
+    "corner_distortion": 0.07,
     "plausible_lens": False,
     "principal_offset": 0.5,
 }
