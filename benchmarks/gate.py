@@ -6,7 +6,8 @@ Real videos and procedural rooms are cut into clips, each clip is damaged in eac
 of it judged: with the gate open, for what each figure tells, and by the gate's defaults. A trajectory is
 wrong with more than 2 % of its extent (RMSE of centres after Sim3) or 3 degrees (median, after the common
 rotation) from recipe `paper` on the sound clip, or from the truth of a room. Sources fall into two halves:
-thresholds are chosen on a, b is for the report. With `--keep`, what was mapped is not mapped again;
+thresholds are chosen on a, b is for the report, and `--fresh` rooms, half c, for a report that nothing was
+ever decided by. With `--keep`, what was mapped is not mapped again;
 `--cached` reports on what is there and maps nothing.
 """
 
@@ -24,20 +25,19 @@ import cv2
 import numpy as np
 
 from benchmarks.damages import DAMAGES, Shown
-from benchmarks.gate_sources import Source, sources
+from benchmarks.gate_sources import HALVES, Source, sources
 from benchmarks.gate_trials import OPEN, Judged, Mapped, judge, judged_again, mapped
 from benchmarks.table import parser, publish
 from sage_core.config.reconstruct import GateConfig
 
 NATURAL = {"none", "brisk", "backwards", "cropped evenly"}
 """What comes in for the most part: sound footage, at one pace or another."""
-PHOTOS = {"none", "cropped", "cropped evenly", "noisy", "crossed"}
-"""What makes sense of a set of photos."""
 TELLING = {
     "split_half_percent": -1, "split_half_deg": -1, "split_half_share": 1, "focal_spread": -1, "zoom": -1,
     "principal_offset": -1, "focal_sigma": -1, "corner_distortion": -1, "points_median": 1,
     "triangulation_deg": 1, "track_length": 1, "reprojection_px": -1, "weakest_link": 1, "largest_jump": -1,
-    "registered_share": 1, "verified_share": 1, "inlier_share": 1, "planar_share": -1, "rotation_residual_px": 1, "focal_ratio": -1,
+    "registered_share": 1, "verified_share": 1, "inlier_share": 1, "planar_share": -1,
+    "rotation_residual_px": 1, "focal_ratio": -1,
 }  # fmt: skip
 """Figures, and the side on which the good ones ought to lie: 1 above, -1 below."""
 DRAWN = ("split_half_percent", "zoom", "principal_offset", "focal_sigma", "corner_distortion",
@@ -62,7 +62,7 @@ def trials(source: Source, folder: Path, *, cached: bool) -> Iterator[Trial]:
     """Every damage on every clip of a source."""
     images = None
     for stretch, places in source.stretches.items():
-        for damage in DAMAGES if source.ordered else PHOTOS:
+        for damage in source.damages:
             where = folder / source.name / f"{stretch} {damage}"
             pictures = None
             if not (where / "mapped.json").is_file():
@@ -147,6 +147,18 @@ def mix_row(name: str, chosen: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+def mixes(done: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """The trials of the table's lines."""
+    found = {}
+    for half in ("a", "b", "c"):
+        own = [trial for trial in done if trial.half == half]
+        found[f"{half}, all"] = own
+        found[f"{half}, natural"] = [trial for trial in own if trial.damage in NATURAL]
+        if half != "c":
+            found[f"{half}, real video"] = [trial for trial in own if trial.source in HALVES]
+    return found
+
+
 def _good(part: Judged) -> bool:
     return not part.wrong and 2 * part.key_frames >= part.of
 
@@ -221,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--data", type=Path, help="folder with videos/, images/, rgbd/")
     options.add_argument("--keep", type=Path, help="folder for references and what was mapped")
     options.add_argument("--rooms", type=int, default=2)
+    options.add_argument("--fresh", type=int, default=0, help="rooms of all kinds, half c")
     options.add_argument("--cached", action="store_true", help="report on what was mapped before")
     options.add_argument("--picture", type=Path, help="where the ROC curves go")
     given = options.parse_args(arguments)
@@ -229,16 +242,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep = given.keep or Path(scratch)
         done = [
             trial
-            for source in sources(given.data, keep / "ref", given.rooms)
+            for source in sources(given.data, keep / "ref", given.rooms, given.fresh)
             for trial in trials(source, keep / "trials", cached=given.cached)
         ]
     publish("Parts", rows(done), None)
     publish("Figures", figure_rows(done), None)
-    table = []
-    for half in ("a", "b"):
-        own = [trial for trial in done if trial.half == half]
-        table.append(mix_row(f"{half}, all", own))
-        table.append(mix_row(f"{half}, natural", [t for t in own if t.damage in NATURAL]))
+    table = [mix_row(name, chosen) for name, chosen in mixes(done).items() if chosen]
     cpu = [(t.cpu_s, t.halves_cpu_s) for t in done if t.open]
     publish("Gate", table, given.json, halves_over_mapping=_ratio(cpu))
     if given.json:

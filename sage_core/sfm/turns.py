@@ -1,11 +1,12 @@
-"""Whether a camera that stays where it is would see the same: one lens, and for each pair a turn and a zoom.
+"""Whether a camera that stays where it is would see the same: one lens, for each pair a turn and a zoom.
 
-A turn on the spot moves the picture by K R K^-1, a plane seen by a travelling camera by K (R + t n^T / d) K^-1
-(Hartley and Zisserman 2004, 13.1): both are homographies, so that "a homography explains it" does not tell them
-apart. Here all pairs share one focal length, and each has a rotation and a ratio of focal lengths, four numbers
-for the eight of a homography. They do not explain a plane passed at a slant, whose picture is sheared, nor
-depth. What they explain is a turn, a zoom, or a plane faced squarely (a shift is a turn seen by an endless focal
-length, an approach a zoom): nothing that depth could be told from.
+A turn on the spot moves the picture by K R K^-1, a plane seen by a travelling camera by
+K (R + t n^T / d) K^-1 (Hartley and Zisserman 2004, 13.1): both are homographies, so that one homography for
+each pair does not tell them apart. Here all pairs share one focal length, and each has a rotation and a
+ratio of focal lengths: four numbers for the eight of a homography. They explain neither depth nor a plane
+passed at a slant, whose picture is sheared. What they explain is a turn, a zoom, or a plane faced squarely
+(a shift is a turn seen by an endless focal length, an approach is a zoom), from none of which depth or the
+lens could be told.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Matched:
 
 
 def rotation_residual_px(pairs: Sequence[Matched]) -> float | None:
-    """Distance in pixels that turns and zooms of one lens leave between matches, for the lens that leaves least.
+    """Distance in pixels that turns and zooms of one lens leave between matches; of the lens that leaves least.
 
     Of each pair the median counts, of the pairs the third quartile. None without pairs.
     """
@@ -64,7 +65,7 @@ def rotation_residual_px(pairs: Sequence[Matched]) -> float | None:
 
 @dataclass(frozen=True)
 class _Points:
-    """Matches of P pairs, M of each: ``a`` and ``b`` [P, M, 2] over the long sides, ``long_side`` [P] of ``b``."""
+    """Matches of P pairs, M of each: ``a``, ``b`` [P, M, 2] over the long sides; ``long_side`` [P] of b's."""
 
     a: Floats
     b: Floats
@@ -84,7 +85,7 @@ class _Points:
         return float(np.quantile(left, _QUANTILE))
 
     def _left(self, focal: float) -> Floats:
-        """Distances [P, M] after the robust best rotation and zoom of each pair (Gauss-Newton, Cauchy weights)."""
+        """Distances [P, M] after each pair's best rotation and zoom (Gauss-Newton, Cauchy's weights)."""
         from scipy.spatial.transform import Rotation
 
         rays = _rays(self.a, focal)
@@ -114,7 +115,9 @@ def _closest_rotations(rays: Floats, onto: Floats) -> Floats:
 def _seen(rays: Floats, turn: Floats, focal: Floats) -> tuple[Floats, Floats]:
     """Where turned rays are seen [P, M, 2], and these rays themselves [P, M, 3] at depth 1."""
     moved = rays @ np.swapaxes(turn, 1, 2)
-    moved = moved / np.maximum(moved[..., 2:], 1e-3)  # what is turned behind the camera lies far outside
+    moved = moved / np.maximum(
+        moved[..., 2:], 1e-3
+    )  # what is turned behind the camera lies far outside
     return focal[:, None, None] * moved[..., :2], moved
 
 

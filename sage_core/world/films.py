@@ -19,6 +19,7 @@ from sage_core.world.cameras import camera_path
 from sage_core.world.domains import DOMAINS
 from sage_core.world.encoding import Effects
 from sage_core.world.furniture import build_scene
+from sage_core.world.scenes import family_named
 from sage_core.world.videos import Shot, write_shots
 
 FPS = 10.0
@@ -46,6 +47,11 @@ class FilmPlan:
     def name(self) -> str:
         """The file's name without its ending."""
         return f"{self.family}-{self.motion}-{self.seed}"
+
+
+def habits(family: str) -> tuple[str, ...]:
+    """How scenes of that family are filmed; kinds that are never in a film as corridors are."""
+    return _HABITS.get(family_named(family).kind, _HABITS["corridor"])
 
 
 def film_plan(seed: int) -> FilmPlan:

@@ -1,6 +1,8 @@
 """The figures of the mining benchmarks on cameras and shares that are known."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from benchmarks import mining
 from benchmarks.damages import DAMAGES, Shown
 from benchmarks.gate import area, wilson
-from benchmarks.gate_sources import HALVES
+from benchmarks.gate_sources import HALVES, sources
 from benchmarks.mining import trajectory_error
 from benchmarks.mining_cases import uniform
 from sage_core.geometry import invert
@@ -103,3 +105,16 @@ def test_the_table_of_the_docs_has_a_cell_for_each_column():
     assert first.endswith("|  |  |")
     assert second.endswith("| 0.10 / 0.20 | 7.0 |")
     assert "1.0 + 1.0 + 1.0 + 1.0 + 1.0; 60.0" in second
+
+
+def test_every_damage_comes_up_among_fresh_rooms():
+    found = list(sources(None, Path(), 2, 13))
+    assert [source.half for source in found] == ["a", "b", *"c" * 13]
+    of_fresh = Counter(damage for source in found[2:] for damage in source.damages)
+    assert of_fresh == dict.fromkeys(DAMAGES, 4)
+    assert (
+        len({source.name.split(" ", 2)[2] for source in found[2:]}) == 12
+    )  # each kind in each look
+    for source in found:
+        (places,) = source.stretches.values()
+        assert len(source.poses) == len(places)

@@ -105,7 +105,9 @@ def test_rejection_leaves_a_reason_and_no_files(ws):
     with pytest.raises(SageError, match=r"before it was mapped.*sage reconstruct --item v0000000"):
         _redecide(ws, TURN, looser)
     assert ws.catalog.find(event.item, "reconstruct") == event
-    again = _redecide(ws, TURN, load_config(overrides=["reconstruct.gate.min_rotation_residual_px=2"]))
+    again = _redecide(
+        ws, TURN, load_config(overrides=["reconstruct.gate.min_rotation_residual_px=2"])
+    )
     assert again.figures["rotation_residual_px"]["threshold"] == 2
     assert again.reason == event.reason
 

@@ -4,15 +4,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_core.config.reconstruct import GateConfig
-from sage_core.sfm import ModelFigures, PairFigures, judge_model, judge_pairs, judge_unfinished
+from sage_core.config.reconstruct import GateConfig, ReconstructConfig
+from sage_core.errors import SageError
+from sage_core.sfm import (
+    ModelFigures,
+    PairFigures,
+    judge_again,
+    judge_model,
+    judge_pairs,
+    judge_unfinished,
+)
 from sage_core.sfm.gate import Opinions, judge_opinions
 from sage_core.sfm.halves import SplitHalf
 from sage_core.sfm.lenses import FocalSpread
 from sage_core.types import Reason, Verdict
 
 GATE = GateConfig()
-PAIRS = PairFigures(verified_pairs=138, planar_share=0.2, rotation_residual_px=6.0, inlier_share=0.95, verified_share=0.98)
+PAIRS = PairFigures(
+    verified_pairs=138,
+    planar_share=0.2,
+    rotation_residual_px=6.0,
+    inlier_share=0.95,
+    verified_share=0.98,
+)
 MODEL = ModelFigures(
     key_frames=40,
     registered_share=1.0,
@@ -138,3 +152,12 @@ def test_a_part_must_be_long_enough_and_a_whole_clip_need_not():
     assert judge_model(PAIRS, short, GATE).verdict is Verdict.ACCEPTED
     for part in (replace(short, part_s=9.0), replace(MODEL, part_s=GATE.min_part_s - 0.1)):
         assert judge_model(PAIRS, part, GATE).verdict is Verdict.REJECTED
+
+
+def test_figures_of_before_the_rotation_test_are_not_judged_again():
+    judgement = judge_model(PAIRS, None, GATE)
+    again = judge_again(judgement, ReconstructConfig())
+    assert (again.reason, again.figures) == (judgement.reason, judgement.figures)
+    figures = {n: f for n, f in judgement.figures.items() if n != "rotation_residual_px"}
+    with pytest.raises(SageError, match="before rotation_residual_px was among them"):
+        judge_again(replace(judgement, figures=figures), ReconstructConfig())

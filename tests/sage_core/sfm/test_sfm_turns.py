@@ -97,7 +97,9 @@ def test_each_pair_may_turn_but_all_share_a_lens():
 def test_a_few_wrong_pairs_do_not_make_a_turn_a_travel():
     rng = np.random.default_rng(7)
     pairs = matched(wall(rng, 0.8), [(t, np.zeros(3)) for t in turns(rng, 0.8)], 0.8, rng)
-    pairs[:2] = [Matched(pair.first, rng.permutation(pair.second), (640, 640)) for pair in pairs[:2]]
+    pairs[:2] = [
+        Matched(pair.first, rng.permutation(pair.second), (640, 640)) for pair in pairs[:2]
+    ]
     assert rotation_residual_px(pairs) < 0.6
 
 
