@@ -44,7 +44,7 @@ class Matched:
 
 
 def rotation_residual_px(pairs: Sequence[Matched]) -> float | None:
-    """Distance in pixels that turns and zooms of one lens leave between matches; of the lens that leaves least.
+    """Distance in pixels between matches that turns and zooms leave, for the lens that leaves least.
 
     Of each pair the median counts, of the pairs the third quartile. None without pairs.
     """
