@@ -110,6 +110,8 @@ def _adjust(model: Any, *, principal_point: bool) -> list[NDArray[np.float64]] |
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
     adjuster.solve()
+    # COLMAP gives a point behind its camera the largest error there is, and one ruins the mean.
+    pycolmap.ObservationManager(model).filter_observations_with_negative_depth()
     model.update_point_3d_errors()
     found = pycolmap.estimate_ba_covariance(pycolmap.BACovarianceOptions(), model, adjuster)
     if found is None:
