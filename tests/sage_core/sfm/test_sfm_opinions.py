@@ -164,6 +164,19 @@ def test_a_zoom_shows_in_the_thirds_of_a_clip():
     assert focal_spread(mapped(path(8), dict.fromkeys(range(8), lens()), lens())) is None
 
 
+def test_a_point_behind_its_cameras_does_not_make_the_focal_length_open():
+    poses = path(18)
+    zoom = {frame: lens(FOCAL * (1 + 0.2 * frame / 17)) for frame in poses}
+    model = mapped(poses, zoom, lens(1.1 * FOCAL))
+    track = [(e.image_id, e.point2D_idx) for e in model.points3D[1].track.elements]
+    for observation in track[2:]:
+        model.delete_observation(*observation)
+    model.points3D[1].xyz = np.array([0.0, 0.0, -100.0])
+    found = focal_spread(model)
+    assert found.sigma < 0.01
+    assert found.beyond_doubt > 0.05
+
+
 def test_a_model_with_fewer_frames_can_still_be_judged():
     poses = path(10)
     model = mapped(poses, dict.fromkeys(poses, lens()), lens())
