@@ -53,7 +53,8 @@ def rotation_residual_px(pairs: Sequence[Matched]) -> float | None:
     if not pairs:
         return None
     points = _Points.of(pairs)
-    lenses = np.linspace(*np.log(FOCAL_RATIOS), _LENSES_FIRST)
+    lowest, highest = np.log(FOCAL_RATIOS)
+    lenses = np.linspace(lowest, highest, _LENSES_FIRST)
     left = [points.residual(lens) for lens in lenses]
     best = int(np.argmin(left))
     around = lenses[max(best - 1, 0)], lenses[min(best + 1, _LENSES_FIRST - 1)]
