@@ -240,7 +240,7 @@ FILMS = (
     Film("blurred", "a walk out of focus", Reason.BLURRED, _slow(_blurred)),
     Film("exposure", "a walk, exposed for too long", Reason.EXPOSURE,
          _slow(_overexposed, effects=_OPEN)),
-    Film("gate_no_parallax", "a slow slide, 2 cm/s", Reason.NO_PARALLAX,
+    Film("gate_open_focal", "a slow slide, 2 cm/s", Reason.QUALITY_GATE,
          _moved("slow drone aside"), clip=True),
     Film("quality_gate", "a walk in the dark", Reason.QUALITY_GATE,
          _slow(lambda: _noisy(41, 14)), clip=True),
