@@ -57,7 +57,7 @@ KINDS = (
     Kind("zoom 1.15, two movers", "walkthrough", 2, 1.15),
 )
 SETTINGS = {
-    "off": MaskConfig(),
+    "off": MaskConfig(movers="off", overlays=False),
     "on": MaskConfig(movers="geometric", overlays=True),
 }
 

@@ -40,34 +40,38 @@ Halves = Sequence[Sequence[Poses]]
 """Of each subset of the tracks the paths of its sub-models."""
 
 
-def map_halves(
-    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, of: int = 2
-) -> Halves:
-    """Map the clip anew from each half of the tracks in its database, with the model's lens.
+SUBSETS = ((2, 0), (2, 1), (3, 0), (3, 1))
+"""Subsets of the tracks in the order that they are asked: both halves, then two that leave out a third."""
+
+
+def map_halves(bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float) -> Halves:
+    """Both halves; see :func:`map_subset`."""
+    return [map_subset(bench, model, n_frames, deadline_cpu_s, 2, which) for which in (0, 1)]
+
+
+def map_subset(
+    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, of: int, which: int
+) -> list[Poses]:
+    """Map the clip anew from a subset of the tracks in its database, with the model's lens.
 
     With the lens free, halves of a clip with little parallax end in other lenses, right as its path may
     be; whether the lens is right is for :mod:`sage_core.sfm.lenses` to tell.
 
     Args:
-        of: 2 for both halves; 3 for two subsets that leave out another third each.
+        of: parts that the tracks are dealt out to, of which one is left out.
+        which: of the :data:`SUBSETS` without another such part.
+
+    Returns:
+        The paths of its sub-models.
 
     Raises:
         SandboxError: this process's CPU seconds passed the deadline.
     """
-    return [
-        _mapped(bench, model, n_frames, deadline_cpu_s, (1, of)),
-        _mapped(bench, model, n_frames, deadline_cpu_s, (2 % of, of)),
-    ]
-
-
-def _mapped(
-    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, left_out: tuple[int, int]
-) -> list[Poses]:
     folder = bench.folder / "subset"
     folder.mkdir(exist_ok=True)
     database = folder / "database.db"
     shutil.copyfile(bench.database, database)
-    _leave_out(database, *left_out, bench.seed)
+    _leave_out(database, (1 + which) % of, of, bench.seed)
     _set_lens(database, model)
     options = half_mapping_options(bench.recipe, n_frames, bench.seed)
     models = incremental(database, folder, options, bench.seed, deadline_cpu_s)

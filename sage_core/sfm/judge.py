@@ -5,6 +5,7 @@ Child process only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from sage_core.sfm.gate import (
     judge_model,
     judge_opinions,
 )
-from sage_core.sfm.halves import Halves, SplitHalf, hinge, map_halves, split_half
+from sage_core.sfm.halves import SUBSETS, Halves, SplitHalf, hinge, map_subset, split_half
 from sage_core.sfm.lenses import PrincipalPoint, focal_spread, free_principal_point
 from sage_core.sfm.model import frame_name
 from sage_core.sfm.parts import frames_of, within
@@ -55,7 +56,7 @@ class Judge:
     Attributes:
         bench: holds the clip's matches, which the halves are mapped from.
         n_frames: that were given to COLMAP.
-        halves: paths by halves of the tracks (2) and without a third of them (3), once they were mapped.
+        halves: paths by halves of the tracks (2) and without a third of them (3), as many as were mapped.
     """
 
     config: ReconstructConfig
@@ -97,7 +98,7 @@ class Judge:
         if not self.clip.ordered:
             return []
         gate = self.config.gate
-        subsets = [*self._subsets(model, 2), *self._subsets(model, 3)]
+        subsets = [self._subset(model, of, which) for of, which in SUBSETS]
         fewest = gate.min_part_key_frames
         cut = hinge(subsets, poses, fewest, lambda found: confirmed(found, gate))
         if cut is None:
@@ -107,19 +108,24 @@ class Judge:
         return [within(model, side) for side in sides if len(side) >= fewest]
 
     def _split_half(self, model: Any, poses: Poses) -> SplitHalf:
-        """By halves of the tracks; where neither confirms the path, by two thirds of them, too."""
-        halves = self._subsets(model, 2)
-        found = split_half(halves, poses)
-        if confirmed(found, self.config.gate):
-            return found
-        return split_half([*halves, *self._subsets(model, 3)], poses)
+        """By halves of the tracks, then by two thirds of them, until one confirms the path."""
+        asked: list[Sequence[Poses]] = []
+        found = split_half(asked, poses)
+        for of, which in SUBSETS:
+            asked.append(self._subset(model, of, which))
+            found = split_half(asked, poses)
+            if confirmed(found, self.config.gate):
+                break
+        return found
 
-    def _subsets(self, model: Any, of: int) -> Halves:
+    def _subset(self, model: Any, of: int, which: int) -> Sequence[Poses]:
         """Mapped once a clip, with the lens of the first part that asks, the largest."""
-        if of not in self.halves:
+        known = self.halves.get(of, [])
+        if which == len(known):
             limit = self.config.max_cpu_s
-            self.halves[of] = map_halves(self.bench, model, self.n_frames, limit, of)
-        return self.halves[of]
+            known = [*known, map_subset(self.bench, model, self.n_frames, limit, of, which)]
+            self.halves[of] = known
+        return known[which]
 
 
 def refined(model: Any, gate: GateConfig) -> tuple[Any, PrincipalPoint | None]:

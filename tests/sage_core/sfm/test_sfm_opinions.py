@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.geometry import Camera, camera_centres, invert, transform
+from sage_core.sfm import judge as judge_module
 from sage_core.sfm.copies import only
 from sage_core.sfm.figures import focal_sigma
+from sage_core.sfm.gate import confirmed
 from sage_core.sfm.halves import SplitHalf, hinge, split_half, without_tracks
 from sage_core.sfm.lenses import focal_spread, free_principal_point
 from sage_core.sfm.model import frame_name
@@ -204,3 +207,30 @@ def test_parts_are_unbroken_and_disjoint():
     with_gap = of([*range(10), *range(13, 20)])  # three are missing: neighbours still match across
     assert [len(frames_of(part)) for part in split_models([with_gap], keys, 6)] == [17]
     assert len(split_models([of(range(5))], keys, 6)) == 1  # the first is judged, however small
+
+
+@pytest.mark.parametrize(
+    ("apart", "asked"),
+    [
+        ({}, [(2, 0)]),
+        ({(2, 0)}, [(2, 0), (2, 1)]),
+        ({(2, 0), (2, 1)}, [(2, 0), (2, 1), (3, 0)]),
+        ({(2, 0), (2, 1), (3, 0), (3, 1)}, [(2, 0), (2, 1), (3, 0), (3, 1)]),
+    ],
+)
+def test_subsets_are_mapped_until_one_confirms_the_path(monkeypatch, apart, asked):
+    right, wrong = path(15), path(15)
+    for frame in range(8, 15):
+        wrong[frame][:, 3] += 0.4
+    mapped_now = []
+
+    def map_subset(bench, model, n_frames, deadline_cpu_s, of, which):
+        mapped_now.append((of, which))
+        return [wrong if (of, which) in apart else right]
+
+    monkeypatch.setattr(judge_module, "map_subset", map_subset)
+    judge = judge_module.Judge(ReconstructConfig(), None, None, None, 15)
+    for _ in range(2):  # a second part asks the same maps
+        found = judge._split_half(None, right)
+        assert mapped_now == asked
+        assert confirmed(found, ReconstructConfig().gate) is (len(apart) < 4)
