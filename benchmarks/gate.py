@@ -28,7 +28,7 @@ from benchmarks.damages import DAMAGES, Shown
 from benchmarks.gate_sources import HALVES, Source, sources
 from benchmarks.gate_trials import OPEN, Judged, Mapped, judge, judged_again, mapped
 from benchmarks.table import parser, publish
-from sage_core.config.reconstruct import GateConfig
+from sage_core.config.reconstruct import GateConfig, ReconstructConfig
 
 NATURAL = {"none", "brisk", "backwards", "cropped evenly"}
 """What comes in for the most part: sound footage, at one pace or another."""
@@ -77,7 +77,7 @@ def trials(source: Source, folder: Path, *, cached: bool) -> Iterator[Trial]:
 
 def _judged(source: Source, stretch: str, damage: str, one: Mapped) -> Trial:
     """What this gate says of a clip, kept beside what was mapped of it."""
-    settings = GateConfig().model_dump_json().encode()
+    settings = ReconstructConfig().model_dump_json().encode()
     record = one.bench.folder / f"judged_{hashlib.sha256(settings).hexdigest()[:8]}.json"
     if not record.is_file():
         record.write_text(json.dumps(asdict(_trial(source, stretch, damage, one))))

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from benchmarks.damages import Image
 from benchmarks.mining_cases import plan
 from sage_core.config.reconstruct import GateConfig, ReconstructConfig
+from sage_core.errors import SageError
 from sage_core.sfm import features, figures, judge_again, mapping, matching
 from sage_core.sfm.features import CameraGroup, Workbench
 from sage_core.sfm.gate import PairFigures, judge_pairs
-from sage_core.sfm.halves import Halves, map_halves
+from sage_core.sfm.halves import HALVES, Paths, map_subset
 from sage_core.sfm.judge import Judge, Part, refined
 from sage_core.sfm.model import frame_name
 from sage_core.sfm.parts import split_models
@@ -91,7 +92,7 @@ class Mapped:
     frames: int
     pairs: PairFigures
     models: list[Any]
-    halves: Halves
+    halves: Sequence[Paths]
     cpu_s: float
     halves_cpu_s: float
 
@@ -142,11 +143,10 @@ def _map(pictures: Sequence[Image], bench: Workbench, ordered: bool) -> dict[str
     shutil.rmtree(bench.images)
     shutil.rmtree(bench.folder / "models", ignore_errors=True)
     middle = time.process_time()
-    halves = (
-        map_halves(bench, refined(models[0], GateConfig())[0], len(names), 1e9)
-        if models
-        else ([], [])
-    )
+    halves: Sequence[Paths] = ([], [])
+    if models:
+        lens = refined(models[0], GateConfig())[0]
+        halves = [map_subset(bench, lens, len(names), 1e9, half) for half in HALVES]
     return {
         "frames": len(names),
         "pairs": asdict(pairs),
@@ -172,7 +172,8 @@ def judge(
     ranges = one.models[:1]
     if ordered:
         ranges = split_models(one.models, clip.key_frames, gate.min_part_key_frames)
-    judging = Judge(config, clip, one.bench, one.pairs, one.frames, {2: one.halves})
+    halves = dict(zip(HALVES, one.halves, strict=True))
+    judging = Judge(config, clip, one.bench, one.pairs, one.frames, halves)
     return [_against(part, one, wanted) for model in ranges for part in judging(model)]
 
 
@@ -182,14 +183,15 @@ def _untimed(gate: GateConfig) -> GateConfig:
 
 
 def judged_again(parts: Sequence[Judged], gate: GateConfig) -> list[Judged] | None:
-    """What an open gate let pass, by another gate's thresholds; None where that splits tracks once more."""
+    """What an open gate let pass, by another gate's thresholds; None where these ask more subsets."""
     config = ReconstructConfig(gate=_untimed(gate))
     again = []
     for part in parts:
         figures = {name: Figure(value) for name, value in part.figures.items()}
         if part.accepted:
-            verdict = judge_again(Judgement.accept(figures), config)
-            if "split_half" in verdict.message:
+            try:
+                verdict = judge_again(Judgement.accept(figures), config)
+            except SageError:
                 return None
             accepted = verdict.verdict is Verdict.ACCEPTED
             part = replace(part, accepted=accepted, why=verdict.message)

@@ -121,7 +121,7 @@ class RegisterConfig(Section):
 class ReconstructConfig(Section):
     """The stage reconstruct."""
 
-    version: int = setting(4, "Raised when the stage's code changes what it gives.", ge=1)
+    version: int = setting(5, "Raised when the stage's code changes what it gives.", ge=1)
     recipe: Literal["fast", "paper"] = setting(
         "fast",
         "'fast' (640 px, 1,024 features, neighbouring frames and loops) or 'paper' (1,024 px, 16,384 "

@@ -13,10 +13,13 @@ from sage_core.sfm.gate import (
     ModelFigures,
     Opinions,
     PairFigures,
+    confirmed,
     judge_model,
     judge_opinions,
     judge_pairs,
     judge_unfinished,
+    passes,
+    split_half_figures,
 )
 from sage_core.sfm.halves import SplitHalf
 from sage_core.sfm.lenses import FocalSpread
@@ -44,8 +47,9 @@ def judge_again(before: Judgement, config: ReconstructConfig) -> Judgement:
     """The verdict that the gate gives under these thresholds on the figures of an earlier verdict.
 
     Raises:
-        SageError: the clip was rejected before there was a model to measure, and would not be now; or its
-            attempt failed, so that there is nothing to judge by.
+        SageError: the clip was rejected before there was a model to measure, and would not be now; or a
+            subset of its tracks confirmed its path and does not now; or its attempt failed, so that there is
+            nothing to judge by.
     """
     judgement = _judged(before, config.gate)
     if judgement.verdict is Verdict.ACCEPTED and before.reason is Reason.DYNAMIC_SCENE:
@@ -68,7 +72,7 @@ def _judged(before: Judgement, gate: GateConfig) -> Judgement:
         judgement = judge_model(pairs, model, gate)
         if judgement.verdict is not Verdict.ACCEPTED:
             return judgement
-        return judge_opinions(judgement, _opinions(before.figures), gate)
+        return judge_opinions(judgement, _opinions(before.figures, gate), gate)
     if before.reason is Reason.SFM_NOT_CONVERGED:
         return judge_model(pairs, None, gate)
     unfinished = judge_unfinished(pairs, gate)
@@ -77,8 +81,12 @@ def _judged(before: Judgement, gate: GateConfig) -> Judgement:
     return unfinished
 
 
-def _opinions(figures: Mapping[str, Figure]) -> Opinions:
-    """What second opinions said, of a clip that got as far as them."""
+def _opinions(figures: Mapping[str, Figure], gate: GateConfig) -> Opinions:
+    """What second opinions said, of a clip that got as far as them.
+
+    Subsets of the tracks are asked until one confirms the path: the figures are of that one, and what those
+    after it would have said is not known.
+    """
     if "split_half_share" not in figures:
         raise _unmeasured("its own figures pass now, and second opinions were never asked for")
 
@@ -88,6 +96,11 @@ def _opinions(figures: Mapping[str, Figure]) -> Opinions:
     halves = SplitHalf(
         value("split_half_percent"), value("split_half_deg"), value("split_half_share")
     )
+    then = all(passes(figures[name]) for name in split_half_figures(halves, gate))
+    if then and not confirmed(halves, gate):
+        raise _unmeasured(
+            "what confirmed its path does not confirm it now, and other subsets of its tracks were not asked"
+        )
     spread, sigma = value("focal_spread"), value("focal_spread_sigma")
     return Opinions(halves, None if spread is None else FocalSpread(spread, sigma))
 

@@ -103,7 +103,7 @@ def judge_pairs(pairs: PairFigures, gate: GateConfig) -> Judgement:
     if pairs.verified_pairs == 0:
         message = "no two key frames match: no texture, or nothing in common"
         return Judgement.reject(Reason.SFM_NOT_CONVERGED, message, figures)
-    if not _kept(figures["rotation_residual_px"]):
+    if not passes(figures["rotation_residual_px"]):
         message = (
             f"turns and zooms on the spot explain the matches to {pairs.rotation_residual_px:.2f} px "
             f"(limit {gate.min_rotation_residual_px:g}): the camera does not travel, or faces one plane"
@@ -217,7 +217,7 @@ def _within(value: float, lowest: float, highest: float) -> Figure:
     return Figure(value, lowest, ">=") if value < lowest else Figure(value, highest, "<=")
 
 
-def _kept(figure: Figure) -> bool:
+def passes(figure: Figure) -> bool:
     """A figure without threshold, or one that could not be measured, rejects nothing."""
     value, threshold = figure.value, figure.threshold
     if value is None or threshold is None:
@@ -229,5 +229,5 @@ def _misses(figures: dict[str, Figure]) -> str:
     return "; ".join(
         f"{name} {figure.value:.3g} is not {figure.rule} {figure.threshold:g}"
         for name, figure in figures.items()
-        if not _kept(figure)
+        if not passes(figure)
     )

@@ -7,7 +7,7 @@ the frames determine it; where they leave it open, a path that came out by chanc
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from sage_core.sfm.trajectories import Poses, distance, poses_of
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """How far the paths by either half of the tracks lie from a part's own.
+    """How far the path by a subset of the tracks lies from a part's own.
 
     Attributes:
-        percent, deg: of the half that lies nearer, as :class:`sage_core.sfm.trajectories.Distance` has them;
-            None where neither can be compared.
-        share: of the part's frames, those that this half mapped.
+        percent, deg: as :class:`sage_core.sfm.trajectories.Distance` has them; None where they cannot be
+            compared.
+        share: of the part's frames, those that this subset mapped.
     """
 
     percent: float | None
@@ -36,33 +36,23 @@ class SplitHalf:
     share: float
 
 
-Halves = Sequence[Sequence[Poses]]
-"""Of each subset of the tracks the paths of its sub-models."""
-
-
-SUBSETS = ((2, 0), (2, 1), (3, 0), (3, 1))
-"""Subsets of the tracks in the order that they are asked: both halves, then two that leave out a third."""
-
-
-def map_halves(bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float) -> Halves:
-    """Both halves; see :func:`map_subset`."""
-    return [map_subset(bench, model, n_frames, deadline_cpu_s, 2, which) for which in (0, 1)]
+Paths = Sequence[Poses]
+"""By one subset of the tracks: one of each sub-model."""
+HALVES = ((1, 2), (0, 2))
+SUBSETS = (*HALVES, (1, 3), (2, 3))
+"""Subsets of the tracks in the order that they are asked, by what each leaves out: the part, of how many."""
 
 
 def map_subset(
-    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, of: int, which: int
-) -> list[Poses]:
+    bench: Workbench, model: Any, n_frames: int, deadline_cpu_s: float, left_out: tuple[int, int]
+) -> Paths:
     """Map the clip anew from a subset of the tracks in its database, with the model's lens.
 
     With the lens free, halves of a clip with little parallax end in other lenses, right as its path may
     be; whether the lens is right is for :mod:`sage_core.sfm.lenses` to tell.
 
     Args:
-        of: parts that the tracks are dealt out to, of which one is left out.
-        which: of the :data:`SUBSETS` without another such part.
-
-    Returns:
-        The paths of its sub-models.
+        left_out: one of the :data:`SUBSETS`.
 
     Raises:
         SandboxError: this process's CPU seconds passed the deadline.
@@ -71,7 +61,7 @@ def map_subset(
     folder.mkdir(exist_ok=True)
     database = folder / "database.db"
     shutil.copyfile(bench.database, database)
-    _leave_out(database, (1 + which) % of, of, bench.seed)
+    _leave_out(database, *left_out, bench.seed)
     _set_lens(database, model)
     options = half_mapping_options(bench.recipe, n_frames, bench.seed)
     models = incremental(database, folder, options, bench.seed, deadline_cpu_s)
@@ -79,19 +69,24 @@ def map_subset(
     return [poses_of(found) for found in models]
 
 
-def split_half(halves: Sequence[Sequence[Poses]], part: Poses) -> SplitHalf:
-    """Compare a part's path with those by half of the tracks, of which the nearest counts.
+def split_half(
+    subsets: Iterable[Paths], part: Poses, confirmed: Callable[[SplitHalf], bool]
+) -> SplitHalf:
+    """A part's path beside that of the first subset of the tracks that confirms it, else of the nearest.
 
     With half the tracks, paths go astray more often than with all of them, so that one that confirms says
-    more than one that does not: models that were wrong have been confirmed by neither. Of each half the
-    sub-model counts that shares most frames with the part.
+    more than one that does not: models that were wrong have been confirmed by neither. So no more subsets
+    are drawn than are needed. Of each the sub-model counts that shares most frames with the part.
     """
     found = []
-    for paths in halves:
+    for paths in subsets:
         path = _restricted(paths, part)
         apart = distance(path, part)
-        if apart is not None:
-            found.append(SplitHalf(apart.percent, apart.deg, len(path) / len(part)))
+        if apart is None:
+            continue
+        found.append(SplitHalf(apart.percent, apart.deg, len(path) / len(part)))
+        if confirmed(found[-1]):
+            return found[-1]
     return min(found, key=_badness, default=SplitHalf(None, None, 0.0))
 
 
@@ -100,13 +95,13 @@ def _badness(half: SplitHalf) -> float:
     return (float(half.percent or 0) + float(half.deg or 0)) / max(half.share, 1e-9)
 
 
-def _restricted(paths: Sequence[Poses], part: Poses) -> Poses:
+def _restricted(paths: Paths, part: Poses) -> Poses:
     found: list[Poses] = [{f: path[f] for f in path.keys() & part.keys()} for path in paths]
     return max(found, key=len, default={})
 
 
 def hinge(
-    halves: Halves, part: Poses, fewest: int, confirmed: Callable[[SplitHalf], bool]
+    subsets: Sequence[Paths], part: Poses, fewest: int, confirmed: Callable[[SplitHalf], bool]
 ) -> int | None:
     """The first frame after the cut that leaves most frames on sides that are confirmed, if there is one.
 
@@ -121,7 +116,7 @@ def hinge(
         kept = 0
         for before in (True, False):
             side = {frame: part[frame] for frame in frames if (frame < cut) is before}
-            if len(side) >= fewest and confirmed(split_half(halves, side)):
+            if len(side) >= fewest and confirmed(split_half(subsets, side, confirmed)):
                 kept += len(side)
         if kept > most:
             most, best = kept, cut

@@ -5,8 +5,8 @@ Child process only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sage_core.config.reconstruct import GateConfig, ReconstructConfig
@@ -19,7 +19,7 @@ from sage_core.sfm.gate import (
     judge_model,
     judge_opinions,
 )
-from sage_core.sfm.halves import SUBSETS, Halves, SplitHalf, hinge, map_subset, split_half
+from sage_core.sfm.halves import SUBSETS, Paths, SplitHalf, hinge, map_subset, split_half
 from sage_core.sfm.lenses import PrincipalPoint, focal_spread, free_principal_point
 from sage_core.sfm.model import frame_name
 from sage_core.sfm.parts import frames_of, within
@@ -56,7 +56,7 @@ class Judge:
     Attributes:
         bench: holds the clip's matches, which the halves are mapped from.
         n_frames: that were given to COLMAP.
-        halves: paths by halves of the tracks (2) and without a third of them (3), as many as were mapped.
+        by_subset: paths by the :data:`SUBSETS` of the tracks, as many as were mapped.
     """
 
     config: ReconstructConfig
@@ -64,7 +64,7 @@ class Judge:
     bench: Workbench
     pairs: PairFigures
     n_frames: int
-    halves: dict[int, Halves] = field(default_factory=dict)
+    by_subset: dict[tuple[int, int], Paths] = field(default_factory=dict)
 
     def __call__(self, model: Any) -> list[Part]:
         """The part with its verdict; or the sides of its hinge, where it has one, with theirs.
@@ -98,9 +98,9 @@ class Judge:
         if not self.clip.ordered:
             return []
         gate = self.config.gate
-        subsets = [self._subset(model, of, which) for of, which in SUBSETS]
+        subsets = [self._subset(model, left_out) for left_out in SUBSETS]
         fewest = gate.min_part_key_frames
-        cut = hinge(subsets, poses, fewest, lambda found: confirmed(found, gate))
+        cut = hinge(subsets, poses, fewest, partial(confirmed, gate=gate))
         if cut is None:
             return []
         before = {frame for frame in poses if frame < cut}
@@ -108,24 +108,17 @@ class Judge:
         return [within(model, side) for side in sides if len(side) >= fewest]
 
     def _split_half(self, model: Any, poses: Poses) -> SplitHalf:
-        """By halves of the tracks, then by two thirds of them, until one confirms the path."""
-        asked: list[Sequence[Poses]] = []
-        found = split_half(asked, poses)
-        for of, which in SUBSETS:
-            asked.append(self._subset(model, of, which))
-            found = split_half(asked, poses)
-            if confirmed(found, self.config.gate):
-                break
-        return found
+        """By halves of the tracks, then by two thirds of them, mapped until one confirms the path."""
+        subsets = (self._subset(model, left_out) for left_out in SUBSETS)
+        return split_half(subsets, poses, partial(confirmed, gate=self.config.gate))
 
-    def _subset(self, model: Any, of: int, which: int) -> Sequence[Poses]:
+    def _subset(self, model: Any, left_out: tuple[int, int]) -> Paths:
         """Mapped once a clip, with the lens of the first part that asks, the largest."""
-        known = self.halves.get(of, [])
-        if which == len(known):
+        if left_out not in self.by_subset:
             limit = self.config.max_cpu_s
-            known = [*known, map_subset(self.bench, model, self.n_frames, limit, of, which)]
-            self.halves[of] = known
-        return known[which]
+            found = map_subset(self.bench, model, self.n_frames, limit, left_out)
+            self.by_subset[left_out] = found
+        return self.by_subset[left_out]
 
 
 def refined(model: Any, gate: GateConfig) -> tuple[Any, PrincipalPoint | None]:

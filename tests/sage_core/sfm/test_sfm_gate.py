@@ -154,6 +154,20 @@ def test_a_part_must_be_long_enough_and_a_whole_clip_need_not():
         assert judge_model(PAIRS, part, GATE).verdict is Verdict.REJECTED
 
 
+def test_a_path_that_one_subset_confirmed_is_not_rejected_with_the_others_unasked():
+    def within(percent):
+        gate = GATE.model_copy(update={"max_split_half_percent": percent})
+        return ReconstructConfig(gate=gate)
+
+    accepted = judge_opinions(judge_model(PAIRS, MODEL, GATE), OPINIONS, GATE)
+    assert judge_again(accepted, within(0.4)).verdict is Verdict.ACCEPTED
+    with pytest.raises(SageError, match="other subsets of its tracks were not asked"):
+        judge_again(accepted, within(0.2))
+    apart = BAD_OPINIONS["split_half_percent"]
+    rejected = judge_opinions(judge_model(PAIRS, MODEL, GATE), apart, GATE)
+    assert judge_again(rejected, within(0.2)).verdict is Verdict.REJECTED
+
+
 def test_figures_of_before_the_rotation_test_are_not_judged_again():
     judgement = judge_model(PAIRS, None, GATE)
     again = judge_again(judgement, ReconstructConfig())

@@ -1,12 +1,15 @@
 """Second opinions on models whose truth is known: paths, halves of tracks, lenses, parts."""
 
+from functools import partial
+
 import numpy as np
 import pycolmap
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-from sage_core.config.reconstruct import ReconstructConfig
+from sage_core.config.reconstruct import GateConfig, ReconstructConfig
 from sage_core.geometry import Camera, camera_centres, invert, transform
 from sage_core.sfm import judge as judge_module
 from sage_core.sfm.copies import only
@@ -34,6 +37,11 @@ def path(count, seed=0):
         R = np.stack([right, np.cross(ahead, right), ahead])
         found[frame] = np.concatenate([R, -(R @ centre)[:, None]], 1)
     return found
+
+
+def never(half):
+    """No subset confirms: the nearest counts."""
+    return False
 
 
 def mapped(poses, true_cameras, camera, points=120, noise=0.2):
@@ -122,7 +130,7 @@ def test_a_hinge_is_found_where_two_halves_part():
         world[:, 3] += [2.0, 0, 1.0]
         bent[frame] = invert(world)
     halves = [[bent, {0: full[0]}], [bent]]
-    apart = split_half(halves, full)
+    apart = split_half(halves, full, never)
     assert apart.percent > 2
     assert apart.share == 1
 
@@ -140,9 +148,30 @@ def test_a_hinge_is_found_where_two_halves_part():
 def test_one_half_that_confirms_is_enough_and_none_tells_nothing():
     full, bent = path(24), path(24, seed=1)
     some = {frame: full[frame] for frame in range(12)}
-    assert split_half([[bent], [full]], full).percent < 1e-6
-    assert split_half([[bent], [some]], full).share == 0.5
-    assert split_half([[], [{0: full[0]}]], full) == SplitHalf(None, None, 0.0)
+    assert split_half([[bent], [full]], full, never).percent < 1e-6
+    assert split_half([[bent], [some]], full, never).share == 0.5
+    assert split_half([[], [{0: full[0]}]], full, never) == SplitHalf(None, None, 0.0)
+
+
+def test_a_half_within_the_limits_confirms_whichever_comes_first():
+    full, turned, moved = path(24), path(24), path(24)
+    for frame, pose in turned.items():  # nearer on the whole, but beyond the limit of the angle
+        pose[:, :3] = (
+            Rotation.from_euler("z", 1.5 * (-1) ** frame, degrees=True).as_matrix() @ pose[:, :3]
+        )
+        pose[:, 3] = -pose[:, :3] @ camera_centres(full[frame][None])[0]
+    rng = np.random.default_rng(2)
+    for pose in moved.values():
+        pose[:, 3] += rng.normal(0, 0.06, 3)
+    gate = GateConfig(max_split_half_percent=3)
+    judged = partial(confirmed, gate=gate)
+    assert not judged(split_half([[turned]], full, never))
+    assert split_half([[turned], [moved]], full, never) == split_half([[turned]], full, never)
+    one, other = (
+        split_half(order, full, judged) for order in ([[turned], [moved]], [[moved], [turned]])
+    )
+    assert judged(one)
+    assert one == other
 
 
 def test_a_principal_point_beside_the_middle_is_found():
@@ -212,10 +241,10 @@ def test_parts_are_unbroken_and_disjoint():
 @pytest.mark.parametrize(
     ("apart", "asked"),
     [
-        ({}, [(2, 0)]),
-        ({(2, 0)}, [(2, 0), (2, 1)]),
-        ({(2, 0), (2, 1)}, [(2, 0), (2, 1), (3, 0)]),
-        ({(2, 0), (2, 1), (3, 0), (3, 1)}, [(2, 0), (2, 1), (3, 0), (3, 1)]),
+        (0, [(1, 2)]),
+        (1, [(1, 2), (0, 2)]),
+        (2, [(1, 2), (0, 2), (1, 3)]),
+        (4, [(1, 2), (0, 2), (1, 3), (2, 3)]),
     ],
 )
 def test_subsets_are_mapped_until_one_confirms_the_path(monkeypatch, apart, asked):
@@ -224,13 +253,13 @@ def test_subsets_are_mapped_until_one_confirms_the_path(monkeypatch, apart, aske
         wrong[frame][:, 3] += 0.4
     mapped_now = []
 
-    def map_subset(bench, model, n_frames, deadline_cpu_s, of, which):
-        mapped_now.append((of, which))
-        return [wrong if (of, which) in apart else right]
+    def map_subset(bench, model, n_frames, deadline_cpu_s, left_out):
+        mapped_now.append(left_out)
+        return [wrong if len(mapped_now) <= apart else right]
 
     monkeypatch.setattr(judge_module, "map_subset", map_subset)
     judge = judge_module.Judge(ReconstructConfig(), None, None, None, 15)
     for _ in range(2):  # a second part asks the same maps
         found = judge._split_half(None, right)
         assert mapped_now == asked
-        assert confirmed(found, ReconstructConfig().gate) is (len(apart) < 4)
+        assert confirmed(found, ReconstructConfig().gate) is (apart < 4)
