@@ -105,7 +105,8 @@ def hinge(
 ) -> int | None:
     """The first frame after the cut that leaves most frames on sides that are confirmed, if there is one.
 
-    A path that is open at one place, as at a doorway, may be sound on either side of it.
+    A path that is open at one place, as at a doorway, may be sound on either side of it. One of many cuts is
+    chosen, so that on each side the nearest of all subsets counts, and not any that confirms.
 
     Args:
         fewest: frames that a side must have to count.
@@ -116,11 +117,15 @@ def hinge(
         kept = 0
         for before in (True, False):
             side = {frame: part[frame] for frame in frames if (frame < cut) is before}
-            if len(side) >= fewest and confirmed(split_half(subsets, side, confirmed)):
+            if len(side) >= fewest and confirmed(split_half(subsets, side, _none)):
                 kept += len(side)
         if kept > most:
             most, best = kept, cut
     return best
+
+
+def _none(_: SplitHalf) -> bool:
+    return False
 
 
 def _leave_out(path: Path, part: int, of: int, seed: int) -> None:
