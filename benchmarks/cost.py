@@ -105,6 +105,10 @@ def _done(
         with spent.here(stage, share):
             unit.fn(str(ws.root), named(item), config, _RUN)
         events.append(_event(ws, item, stage))
+        if events[-1].verdict == "failed":
+            raise SystemExit(
+                f"{stage} of {item} failed, so that it has no cost: {events[-1].message}"
+            )
         spent.children(events[-1], share)
     return events
 
