@@ -24,7 +24,7 @@ _SHA = "0" * 64
 
 
 def fill(ws: Workspace, config: SageConfig, addresses: Sequence[str]) -> None:
-    """Give the films at these addresses the verdicts that the stages would, a commit for many at each stage."""
+    """Give the films at these addresses the verdicts that the stages would, many in a commit."""
     logging.getLogger("sage.verdicts").disabled = True
     files = Links(ws.root)
     for group in _groups(addresses, _COMMIT):
@@ -59,7 +59,9 @@ class Links:
 _Done = Iterator[tuple[Subject, Attempt]]
 
 
-def _acquired(ws: Workspace, config: SageConfig, sources: Sequence[SourceItem], files: Links) -> _Done:
+def _acquired(
+    ws: Workspace, config: SageConfig, sources: Sequence[SourceItem], files: Links
+) -> _Done:
     for source in sources:
         folder = f"videos/{source.item}"
         film = files.put(f"{folder}/source.mp4", bytes(stand_ins.FILM_BYTES))
@@ -69,14 +71,18 @@ def _acquired(ws: Workspace, config: SageConfig, sources: Sequence[SourceItem], 
         }
         details = {
             **stand_ins.site_of(source.location),
-            **{"kind": "url", "sections": [], "probe": stand_ins.PROBE.to_json()},
+            "kind": "url",
+            "sections": [],
+            "probe": stand_ins.PROBE.to_json(),
             "asked": source.to_json(),
         }
         outcome = Outcome(Judgement.accept(stand_ins.file_figures()), artifacts, details)
         yield Subject(source.item, source.source, None, source.input_hash), _attempt(outcome)
 
 
-def _curated(ws: Workspace, config: SageConfig, sources: Sequence[SourceItem], files: Links) -> _Done:
+def _curated(
+    ws: Workspace, config: SageConfig, sources: Sequence[SourceItem], files: Links
+) -> _Done:
     content = stand_ins.curated_files()
     for source in sources:
         inputs = curate_inputs(ws, source.item)
@@ -116,7 +122,8 @@ def _assembled(
         inputs = [assemble_inputs(ws, clip) for clip in group]
         name = shard_name({i.item: i.hash for i in inputs}, config.stage_hash(Stage.ASSEMBLE))
         shard = {
-            kind: files.put(f"shards/{kind}-{name}.parquet", b"rows") for kind in ("frames", "clips")
+            kind: files.put(f"shards/{kind}-{name}.parquet", b"rows")
+            for kind in ("frames", "clips")
         }
         for one in inputs:
             yield _subject(one), _attempt(Outcome(stand_ins.shard_judgement(), shard))

@@ -5,8 +5,8 @@ python -m benchmarks.scale --folder FOLDER --filled 100000 --items 1000
 
 Downloads, decoding, COLMAP and pictures are replaced by their outputs (benchmarks/stand_ins.py); the CPU
 that those take is not counted. Each size runs in a new process, workspace and server; with --filled the
-workspace holds so many finished items before, written by the catalog's own commits. After it a night with nothing
-to do runs. Each run appends a line to results.jsonl and is not done again.
+workspace holds so many finished items before, written by the catalog's own commits. In the end a night with
+nothing to do runs. Each run appends a line to results.jsonl and is not done again.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Meter:
 
 
 def run(folder: Path, filled: int, items: int, out: Path) -> None:
-    """Measure one run in this process, which must not have imported Prefect yet; the result goes to ``out``."""
+    """Measure one run in this process, which must not have imported Prefect yet; write the result."""
     shutil.rmtree(folder, ignore_errors=True)
     config = load_config(overrides=list(SETTINGS))
     ws = Workspace.open(folder)
@@ -130,9 +130,13 @@ def run(folder: Path, filled: int, items: int, out: Path) -> None:
         fill_s = time.process_time() - started
         home = folder / "prefect"
         server = psutil.Process(json.loads((home / "server.json").read_text())["pid"])
-        parts = measure(Meter(server, home / "prefect.db", stand_ins), folder, config, filled, items)
+        parts = measure(
+            Meter(server, home / "prefect.db", stand_ins), folder, config, filled, items
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    out.write_text(json.dumps(asdict(Result(filled, items, round(fill_s, 1), round(peak, 1), parts))))
+    out.write_text(
+        json.dumps(asdict(Result(filled, items, round(fill_s, 1), round(peak, 1), parts)))
+    )
 
 
 def measure(meter: Meter, folder: Path, config: SageConfig, filled: int, items: int) -> list[Part]:
@@ -170,7 +174,7 @@ def measure(meter: Meter, folder: Path, config: SageConfig, filled: int, items: 
 
 def listed(first: int, count: int) -> str:
     """A source list: so many films of one host."""
-    return "".join(f"{address(number)}\n" for number in range(first, first + count)) 
+    return "".join(f"{address(number)}\n" for number in range(first, first + count))
 
 
 def address(number: int) -> str:

@@ -91,7 +91,12 @@ def film(url: str) -> bytes:
 def site_of(url: str) -> dict[str, Any]:
     """What a site says of a video."""
     name = Path(urlsplit(url).path).stem
-    return {"title": f"Walk {name}", "uploader": "somebody", "license": "CC-BY", "duration": SECONDS}
+    return {
+        "title": f"Walk {name}",
+        "uploader": "somebody",
+        "license": "CC-BY",
+        "duration": SECONDS,
+    }
 
 
 def checked(*_: object, **__: object) -> tuple[Judgement, Probe]:
@@ -140,7 +145,15 @@ def clip_of(video: str) -> Clip:
 
 def curation_of(video: str) -> tuple[Judgement, list[tuple[Clip, Judgement]]]:
     """Curate's verdicts on a video and its clip."""
-    names = ("sharpness", "rigid_share", "moving_share", "travel_per_10s", "luma", "seam", "survival")
+    names = (
+        "sharpness",
+        "rigid_share",
+        "moving_share",
+        "travel_per_10s",
+        "luma",
+        "seam",
+        "survival",
+    )
     figures = {name: Figure(0.5, 0.1, ">=") for name in names}
     if number_of(video) % REJECTED_OF == 0:
         rejected = Judgement.reject(Reason.STATIC_CAMERA, "the camera stands still", figures)
@@ -178,7 +191,13 @@ def model_judgement(clip: str) -> Judgement:
     """The gate's verdict on a clip."""
     if number_of(clip) % FAILED_OF == 0:
         return Judgement.fail(Reason.TIME_LIMIT, "ran past its time limit", retryable=False)
-    names = ("registered_share", "reprojection_px", "median_track", "triangulation_deg", "planar_share")
+    names = (
+        "registered_share",
+        "reprojection_px",
+        "median_track",
+        "triangulation_deg",
+        "planar_share",
+    )
     return Judgement.accept({name: Figure(0.8, 0.7, ">=") for name in names})
 
 
@@ -186,7 +205,12 @@ MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 
 def _reconstruct(
-    clip: dict[str, Any], media: str, out: str, config: object, seed: int, provenance: dict[str, str]
+    clip: dict[str, Any],
+    media: str,
+    out: str,
+    config: object,
+    seed: int,
+    provenance: dict[str, str],
 ) -> dict[str, Any]:
     judgement, folder = model_judgement(clip["item"]), Path(out)
     (folder / "sparse/0").mkdir(parents=True)
@@ -244,8 +268,8 @@ def _frame(clip: str, frame: int) -> FrameRecord:
     pose[0, 3] = frame
     return FrameRecord(
         clip=clip, frame=frame, time_s=frame / FPS, image=_jpeg(32, 18), width=32, height=18,
-        intrinsics=intrinsics_matrix(np.array([30.0, 30.0, 16.0, 9.0])), cam_from_world=pose, key=True, sharpness=1.0,
-        anchors=anchors,
+        intrinsics=intrinsics_matrix(np.array([30.0, 30.0, 16.0, 9.0])), cam_from_world=pose, key=True,
+        sharpness=1.0, anchors=anchors,
     )  # fmt: skip
 
 

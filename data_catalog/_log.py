@@ -62,6 +62,7 @@ class StageLog:
         self._sequences: dict[str, int] = {}
         self._folder = folder
         self._seen: set[str] = set()
+        self._parsed = (b"", Generation())
 
     def append(self, events: Sequence[StageEvent], allowed: Callable[[], None]) -> list[StageEvent]:
         """Write events as one file, numbered after all before them; call it with the stage locked.
@@ -72,8 +73,10 @@ class StageLog:
         self._begin()
         self.refresh()
         numbered = self._numbered(events)
-        self._folder.write(f"event-{_files.fresh_name()}.parquet", encoded(numbered))
-        self.refresh()
+        name, table = f"event-{_files.fresh_name()}.parquet", _schema.to_table(numbered)
+        self._folder.write(name, parquet(table))
+        self._absorb(table)
+        self._seen.add(name)
         self._tidy()
         return numbered
 
@@ -236,7 +239,13 @@ class StageLog:
         if not pointers:
             raise FileNotFoundError(f"no generation in {self._folder}")
         loose = [n for n in names if n.startswith("event-") and n.endswith(".parquet")]
-        return Generation.parse(self._folder.read(max(pointers))), loose
+        return self._generation(self._folder.read(max(pointers))), loose
+
+    def _generation(self, text: bytes) -> Generation:
+        """What a pointer says; asked for again and again, it is parsed once."""
+        if text != self._parsed[0]:
+            self._parsed = (text, Generation.parse(text))
+        return self._parsed[1]
 
     def _names(self, prefix: str = "") -> list[str]:
         return [name for name in self._folder.names() if name.startswith(prefix)]

@@ -19,6 +19,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
+from prefect.utilities.annotations import quote
 
 from data_catalog import LeaseLost, Workspace
 from flows._artifacts import publish_stage
@@ -36,12 +37,13 @@ from flows._summary import (
 from sage_core.config import RunConfig, SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry
+from tasks._turns import in_turn
 from tasks.metrics import write_metrics
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of a stage's task."""
+    """One call of a stage's task: of one that gives a verdict on one item, or (``items``) on many."""
 
     task: Task[..., Any]
     arguments: dict[str, Any]
@@ -83,38 +85,76 @@ def courtesy(what: str) -> Iterator[None]:
 
 
 def run_jobs(
-    stage: Stage, jobs: Sequence[Job], *, run: RunConfig, done_before: int, deadline: Deadline
+    stage: Stage,
+    jobs: Sequence[Job],
+    *,
+    run: RunConfig,
+    done_before: int,
+    deadline: Deadline,
+    together: int = 1,
 ) -> StageSummary:
-    """Run the jobs, ``run.workers`` at a time, until the deadline; count the verdicts as they come in."""
+    """Run the jobs, ``run.workers`` at a time, until the deadline; count the verdicts as they come in.
+
+    Where many wait, up to ``together`` of them are one task run, one after the other: a task run costs the
+    server more than most verdicts do. Towards the end there are fewer in each, so that no worker is left
+    with many.
+    """
     total = sum(job.items for job in jobs)
-    results: list[dict[str, Any]] = []
-    broken: list[str] = []
+    counts = Counts()
     waiting = deque(jobs)
     with StageProgress(stage.value, total) as bar, task_runner(run) as runner:
         tell = ui_progress(stage, total)
-        for future in _as_they_end(runner, waiting, run.workers, deadline):
-            for result in _results(future, broken):
-                results.append(result)
-                bar.advance(result)
-            tell(len(results))
-    left = sum(job.items for job in waiting)
-    return replace(summarised(stage, results, broken, done_before), left=left)
+        for future in _as_they_end(runner, waiting, run.workers, deadline, together):
+            for result in outcomes(future):
+                counts.add(result, bar)
+            tell(counts.judged)
+    left = counts.left + sum(job.items for job in waiting)
+    return replace(counts.summary(stage, done_before), left=left)
 
 
 def _as_they_end(
-    runner: TaskRunner[Any], waiting: deque[Job], workers: int, deadline: Deadline
+    runner: TaskRunner[Any],
+    waiting: deque[Job],
+    workers: int,
+    deadline: Deadline,
+    together: int,
 ) -> Iterator[PrefectFuture[Any]]:
     """Begin jobs from ``waiting``'s left while there is time and a worker is free; yield what has ended."""
     under_way: set[PrefectFuture[Any]] = set()
     while True:
         while waiting and len(under_way) < workers and not deadline.has_passed:
-            job = waiting.popleft()
-            under_way.add(runner.submit(job.task, job.arguments))
+            count = batch_size(len(waiting), workers, together)
+            batch = [waiting.popleft() for _ in range(count)]
+            under_way.add(submit(runner, batch, deadline))
         if not under_way:
             return
         ended = next(as_completed(list(under_way)))
         under_way.remove(ended)
         yield ended
+
+
+def batch_size(waiting: int, workers: int, most: int) -> int:
+    """How many items the next task run gets: a quarter of a worker's share of what waits."""
+    return max(1, min(most, waiting // (4 * workers)))
+
+
+def submit(runner: TaskRunner[Any], batch: Sequence[Job], deadline: Deadline) -> PrefectFuture[Any]:
+    """Begin a task run of these calls of one task."""
+    first = batch[0]
+    if len(batch) == 1:
+        return runner.submit(first.task, _unread(first.arguments))
+    arguments = {
+        "unit": first.task,
+        "calls": [job.arguments for job in batch],
+        "until": deadline.at,
+    }
+    title = f"{first.task.name}: {len(batch)} items"
+    return runner.submit(in_turn, {**_unread(arguments), "title": title})
+
+
+def _unread(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that Prefect does not search for other tasks' results: it would walk through all settings."""
+    return {name: quote(value) for name, value in arguments.items()}
 
 
 def summarised(
@@ -149,17 +189,49 @@ def honest_name(summaries: Sequence[StageSummary]) -> str:
     return WITH_FAILURES if any(s.verdicts.get("failed") for s in summaries) else COMPLETED
 
 
-def _results(future: PrefectFuture[Any], broken: list[str]) -> list[dict[str, Any]]:
+class Counts:
+    """Verdicts as they come in, counted; nothing else of them is kept."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.broken: list[str] = []
+        self._verdicts, self._reasons = Counter[str](), Counter[str]()
+
+    @property
+    def judged(self) -> int:
+        return self._verdicts.total()
+
+    def add(self, result: Any, bar: StageProgress, what: str = "") -> None:
+        """One item's: what its task returned, the error that it ended with, or None if it was not begun."""
+        if result is None:
+            self.left += 1
+        elif isinstance(result, BaseException):
+            self.broken.append(what + in_words(result))
+        else:
+            self._verdicts[str(result["verdict"])] += 1
+            if result["reason"]:
+                self._reasons[str(result["reason"])] += 1
+            bar.advance(result)
+
+    def summary(self, stage: Stage, done_before: int) -> StageSummary:
+        """So far."""
+        verdicts, reasons = dict(self._verdicts), dict(self._reasons)
+        return StageSummary(stage.value, verdicts, reasons, done_before, self.broken, self.left)
+
+
+def outcomes(future: PrefectFuture[Any], count: int = 1) -> list[Any]:
+    """What a task run returned, item by item; ``count`` times its error, if it ended with one.
+
+    Raises:
+        LeaseLost: that was it.
+    """
     try:
         result = future.result(raise_on_failure=False)
     except Exception as error:  # noqa: BLE001  (the worker of a cluster that had it has died, say)
         result = error
     if isinstance(result, LeaseLost):
         raise result
-    if isinstance(result, BaseException):
-        broken.append(in_words(result))
-        return []
-    return list(result) if isinstance(result, list) else [result]
+    return list(result) if isinstance(result, list) else [result] * count
 
 
 def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.task_runners import TaskRunner
 
 from data_catalog import DROPPED, LeaseLost, StageEvent, Workspace
 from flows._deadline import Deadline
 from flows._polite import refusing
-from flows._progress import StageProgress, in_words
+from flows._progress import StageProgress
 from flows._runners import threads
 from flows._stage import (
+    Counts,
+    Job,
+    batch_size,
     conclude,
     flow_run_id,
     lease_owner,
     meant_by_retry,
+    outcomes,
     run_name,
-    summarised,
+    submit,
     ui_progress,
 )
 from flows._summary import StageSummary
@@ -31,6 +38,7 @@ from sage_core.config import SageConfig
 from sage_core.config.policy import PolicyConfig
 from sage_core.types import Stage, Verdict
 from tasks._plan import Retry, Selection, Selector, wanted
+from tasks._unit import Attempt
 from tasks.acquire import (
     Contents,
     fetch_item,
@@ -40,6 +48,8 @@ from tasks.acquire import (
     record_item,
 )
 from tasks.tombstones import Tombstones
+
+_TOGETHER = 16
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
@@ -100,31 +110,52 @@ def _fetch_and_record(
 
     Always in threads of this process: they share what is known of hosts that block.
     """
-    run, contents = flow_run_id(), Contents.of(ws)
-    results, broken, left = [], [], 0
+    run, contents, counts = flow_run_id(), Contents.of(ws), Counts()
     tell = ui_progress(Stage.ACQUIRE, len(missing))
     with (
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
         threads(config.run.workers) as runner,
     ):
-        given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
-        futures = [runner.submit(fetch_item, {**given, "source": i}) for i in missing]
-        for source, future in zip(missing, futures, strict=True):
-            try:
-                fetched = future.result()
-                if fetched is None:
-                    left += 1
-                    continue
-                result = record_item(ws, source, fetched, contents, config, run)
-            except LeaseLost:
-                raise
-            except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
-                broken.append(f"{source.source}: {in_words(error)}")
-                continue
-            results.append(result)
-            bar.advance(result)
-            tell(len(results))
-    return replace(summarised(Stage.ACQUIRE, results, broken, 0), left=left)
+        for source, fetched in _fetched(ws, missing, config, gate, deadline, runner):
+            if isinstance(fetched, Attempt):
+                fetched = _recorded(ws, source, fetched, contents, config, run)
+            counts.add(fetched, bar, what=f"{source.source}: ")
+            tell(counts.judged)
+    return counts.summary(Stage.ACQUIRE, 0)
+
+
+def _fetched(
+    ws: Workspace,
+    missing: list[SourceItem],
+    config: SageConfig,
+    gate: HostGate,
+    deadline: Deadline,
+    runner: TaskRunner[Any],
+) -> Iterator[tuple[SourceItem, Any]]:
+    """Sources in order, each with its attempt, or its error, or None if the time was up."""
+    given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
+    size = batch_size(len(missing), config.run.workers, _TOGETHER)
+    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+    jobs = ([Job(fetch_item, {**given, "source": i}) for i in batch] for batch in batches)
+    under_way = deque(submit(runner, calls, deadline) for calls in jobs)
+    for batch in batches:
+        yield from zip(batch, outcomes(under_way.popleft(), len(batch)), strict=True)
+
+
+def _recorded(
+    ws: Workspace,
+    source: SourceItem,
+    fetched: Attempt,
+    contents: Contents,
+    config: SageConfig,
+    run: str,
+) -> dict[str, Any] | Exception:
+    try:
+        return record_item(ws, source, fetched, contents, config, run)
+    except LeaseLost:
+        raise
+    except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
+        return error
 
 
 def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) -> list[SourceItem]:

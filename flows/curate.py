@@ -19,6 +19,8 @@ from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, plan_curate
 from tasks.curate import curate_video, redecide_video
 
+_TOGETHER = 16
+
 
 @flow(name="curate", flow_run_name=run_name("curate"))
 @refusing
@@ -63,7 +65,12 @@ def curate(
             for i in plan.missing
         ]
         summary = run_jobs(
-            Stage.CURATE, jobs, run=config.run, done_before=plan.done, deadline=deadline
+            Stage.CURATE,
+            jobs,
+            run=config.run,
+            done_before=plan.done,
+            deadline=deadline,
+            together=_TOGETHER,
         )
         summary = settled(ws, config, run, summary)
     return conclude(ws, summary, config)

@@ -48,7 +48,8 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
     A clip whose fingerprint is not there (it was curated before there were any) is compared with none.
     The links found are kept in ``clips/duplicates.json`` and found again there if nothing has changed.
     """
-    candidates = [*_candidates(ws), *_removed_footage(ws)]
+    with ws.still():
+        candidates = [*_candidates(ws), *_removed_footage(ws)]
     dropped: dict[int, Duplicate] = {}
     if config.enabled:
         links = _links(ws, candidates, config)

@@ -16,7 +16,8 @@ class Section(BaseModel):
 
     def result_hash(self) -> str:
         """Sixteen hex digits over the fields that can change a result (see :func:`setting`)."""
-        text = json.dumps(_result_fields(self), sort_keys=True, separators=(",", ":"))
+        fields = _result_fields(self, self.model_dump(mode="json"))
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -43,7 +44,8 @@ def subsection(kind: type[Section], *, affects_result: bool = True, newer: bool 
     return Field(default_factory=kind, description=text, json_schema_extra=extra)
 
 
-def _result_fields(section: BaseModel) -> dict[str, Any]:
+def _result_fields(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
+    """Those of a section's fields, ``dumped`` whole as JSON, that can change a result."""
     fields: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
         extra = info.json_schema_extra
@@ -52,8 +54,6 @@ def _result_fields(section: BaseModel) -> dict[str, Any]:
         value = getattr(section, name)
         if isinstance(extra, dict) and extra.get("newer") and value == type(value)():
             continue
-        if isinstance(value, BaseModel):
-            fields[name] = _result_fields(value)
-        else:
-            fields[name] = section.model_dump(mode="json", include={name})[name]
+        nested = isinstance(value, BaseModel)
+        fields[name] = _result_fields(value, dumped[name]) if nested else dumped[name]
     return fields
