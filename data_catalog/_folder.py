@@ -40,8 +40,7 @@ class LocalFolder:
 
     def names(self) -> list[str]:
         try:
-            with os.scandir(self._path) as entries:
-                return sorted(entry.name for entry in entries)
+            return sorted(os.listdir(self._path))  # noqa: PTH208  (asked for at every look into a log)
         except FileNotFoundError:
             return []
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +53,21 @@ class Generation:
         return cls(data["number"], parts, frozenset(data["covers"]))
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The names in the folder, the newest generation's among them, and the event files."""
+
+    names: list[str] = field(default_factory=list)
+    pointer: str = ""
+    loose: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, names: list[str]) -> Listing:
+        pointers = (name for name in names if name.startswith("_generation-"))
+        loose = [n for n in names if n.startswith("event-") and n.endswith(".parquet")]
+        return cls(names, max(pointers, default=""), loose)
+
+
 class StageLog:
     """Appends to, reads and compacts the log of one stage. Not thread-safe: its catalog is."""
 
@@ -62,6 +77,8 @@ class StageLog:
         self._sequences: dict[str, int] = {}
         self._folder = folder
         self._seen: set[str] = set()
+        self._listing = Listing()
+        self._taken_in: Listing | None = None
         self._parsed = (b"", Generation())
 
     def append(self, events: Sequence[StageEvent], allowed: Callable[[], None]) -> list[StageEvent]:
@@ -87,6 +104,8 @@ class StageLog:
         """Take in the files that have come since the last time."""
 
         def take_in(generation: Generation, names: list[str]) -> None:
+            if self._listing is self._taken_in:
+                return
             self._recognise(generation)
             for name in names:
                 if not self._knows(name):
@@ -94,6 +113,7 @@ class StageLog:
                     self._seen.add(name)
             self._seen.intersection_update(names)
             self._counted(generation, names)
+            self._taken_in = self._listing
 
         self._consistently(take_in)
 
@@ -170,6 +190,7 @@ class StageLog:
         """Begin as if nothing had been read; sequence numbers go on."""
         self.latest.clear()
         self._seen.clear()
+        self._taken_in = None
 
     def _discard(self, names: list[str]) -> list[str]:
         """Remove files whose events a newer part holds; returns those that are left for now."""
@@ -232,14 +253,15 @@ class StageLog:
         )
 
     def _scan(self) -> tuple[Generation, list[str]]:
-        names = self._names()
+        names = self._folder.names()
+        if names != self._listing.names:
+            self._listing = Listing.of(names)
         if not names:
             return Generation(), []
-        pointers = [name for name in names if name.startswith("_generation-")]
-        if not pointers:
+        if not self._listing.pointer:
             raise FileNotFoundError(f"no generation in {self._folder}")
-        loose = [n for n in names if n.startswith("event-") and n.endswith(".parquet")]
-        return self._generation(self._folder.read(max(pointers))), loose
+        text = self._folder.read(self._listing.pointer)
+        return self._generation(text), self._listing.loose
 
     def _generation(self, text: bytes) -> Generation:
         """What a pointer says; asked for again and again, it is parsed once."""

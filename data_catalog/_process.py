@@ -29,9 +29,7 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        start = _start(os.getpid())
-        assert start is not None
-        return cls(_host(), os.getpid(), start)
+        return _own()
 
     @property
     def tag(self) -> str:
@@ -52,6 +50,16 @@ class Process:
         if self.host != _host():
             return None
         return _start(self.pid) != self.start
+
+
+@cache
+def _own() -> Process:
+    start = _start(os.getpid())
+    assert start is not None
+    return Process(_host(), os.getpid(), start)
+
+
+os.register_at_fork(after_in_child=_own.cache_clear)
 
 
 @cache

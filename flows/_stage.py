@@ -40,6 +40,8 @@ from tasks._plan import Retry
 from tasks._turns import in_turn
 from tasks.metrics import write_metrics
 
+_STEPS = 50
+
 
 @dataclass(frozen=True)
 class Job:
@@ -95,16 +97,15 @@ def run_jobs(
 ) -> StageSummary:
     """Run the jobs, ``run.workers`` at a time, until the deadline; count the verdicts as they come in.
 
-    Where many wait, up to ``together`` of them are one task run, one after the other: a task run costs the
-    server more than most verdicts do. Towards the end there are fewer in each, so that no worker is left
-    with many.
+    Where very many wait, up to ``together`` of them are one task run, one after the other
+    (:func:`batch_size`). Not on a cluster: it does a task run again, whole, whose worker has died.
     """
     total = sum(job.items for job in jobs)
-    counts = Counts()
-    waiting = deque(jobs)
+    counts, waiting = Counts(), deque(jobs)
+    most = together if run.task_runner == "threads" else 1
     with StageProgress(stage.value, total) as bar, task_runner(run) as runner:
         tell = ui_progress(stage, total)
-        for future in _as_they_end(runner, waiting, run.workers, deadline, together):
+        for future in _as_they_end(runner, waiting, run.workers, deadline, most):
             for result in outcomes(future):
                 counts.add(result, bar)
             tell(counts.judged)
@@ -117,13 +118,13 @@ def _as_they_end(
     waiting: deque[Job],
     workers: int,
     deadline: Deadline,
-    together: int,
+    most: int,
 ) -> Iterator[PrefectFuture[Any]]:
     """Begin jobs from ``waiting``'s left while there is time and a worker is free; yield what has ended."""
     under_way: set[PrefectFuture[Any]] = set()
     while True:
         while waiting and len(under_way) < workers and not deadline.has_passed:
-            count = batch_size(len(waiting), workers, together)
+            count = batch_size(len(waiting), workers, most)
             batch = [waiting.popleft() for _ in range(count)]
             under_way.add(submit(runner, batch, deadline))
         if not under_way:
@@ -134,8 +135,12 @@ def _as_they_end(
 
 
 def batch_size(waiting: int, workers: int, most: int) -> int:
-    """How many items the next task run gets: a quarter of a worker's share of what waits."""
-    return max(1, min(most, waiting // (4 * workers)))
+    """How many jobs the next task run gets: all workers together hold two percent of what waits at most.
+
+    So progress in the UI, which goes in such steps, is as fine as with one job each, no worker is left with
+    many in the end, and a run of a hundred items has a task run for each.
+    """
+    return max(1, min(most, waiting // (_STEPS * workers)))
 
 
 def submit(runner: TaskRunner[Any], batch: Sequence[Job], deadline: Deadline) -> PrefectFuture[Any]:
@@ -148,8 +153,14 @@ def submit(runner: TaskRunner[Any], batch: Sequence[Job], deadline: Deadline) ->
         "calls": [job.arguments for job in batch],
         "until": deadline.at,
     }
-    title = f"{first.task.name}: {len(batch)} items"
+    title = f"{_run_name(first)} and {len(batch) - 1} more"
     return runner.submit(in_turn, {**_unread(arguments), "title": title})
+
+
+def _run_name(job: Job) -> str:
+    """What its task run would be called in the UI if it had one of its own."""
+    name = job.task.task_run_name
+    return name.format(**job.arguments) if isinstance(name, str) else job.task.name
 
 
 def _unread(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -161,13 +172,10 @@ def summarised(
     stage: Stage, results: Sequence[dict[str, Any]], broken: list[str], done_before: int
 ) -> StageSummary:
     """Verdicts counted by kind and by reason."""
-    return StageSummary(
-        stage=stage.value,
-        verdicts=dict(Counter(str(r["verdict"]) for r in results)),
-        reasons=dict(Counter(str(r["reason"]) for r in results if r["reason"])),
-        done_before=done_before,
-        broken=broken,
-    )
+    counts = Counts(broken)
+    for result in results:
+        counts.add(result)
+    return counts.summary(stage, done_before)
 
 
 def conclude(ws: Workspace, summary: StageSummary, config: SageConfig) -> State[StageSummary]:
@@ -192,16 +200,16 @@ def honest_name(summaries: Sequence[StageSummary]) -> str:
 class Counts:
     """Verdicts as they come in, counted; nothing else of them is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, broken: Sequence[str] = ()) -> None:
         self.left = 0
-        self.broken: list[str] = []
+        self.broken = list(broken)
         self._verdicts, self._reasons = Counter[str](), Counter[str]()
 
     @property
     def judged(self) -> int:
         return self._verdicts.total()
 
-    def add(self, result: Any, bar: StageProgress, what: str = "") -> None:
+    def add(self, result: Any, bar: StageProgress | None = None, what: str = "") -> None:
         """One item's: what its task returned, the error that it ended with, or None if it was not begun."""
         if result is None:
             self.left += 1
@@ -211,7 +219,8 @@ class Counts:
             self._verdicts[str(result["verdict"])] += 1
             if result["reason"]:
                 self._reasons[str(result["reason"])] += 1
-            bar.advance(result)
+            if bar is not None:
+                bar.advance(result)
 
     def summary(self, stage: Stage, done_before: int) -> StageSummary:
         """So far."""
@@ -240,12 +249,12 @@ def ui_progress(stage: Stage, total: int) -> Callable[[int], None]:
     if total:
         with courtesy("progress in the UI"):
             artifact = create_progress_artifact(progress=0.0, key=f"{stage.value}-progress")
-    step = max(1, total // 50)
+    step, told = max(1, total // _STEPS), 0
 
     def tell(done: int) -> None:
-        nonlocal artifact
-        if isinstance(artifact, UUID) and (done % step == 0 or done == total):
-            known, artifact = artifact, None
+        nonlocal artifact, told
+        if isinstance(artifact, UUID) and (done >= told + step or done == total):
+            known, artifact, told = artifact, None, done
             with courtesy("progress in the UI"):
                 update_progress_artifact(known, progress=100.0 * done / total)
                 artifact = known

@@ -20,8 +20,6 @@ from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, plan_reconstruct
 from tasks.reconstruct import reconstruct_clip, redecide_clip
 
-_TOGETHER = 8
-
 
 @flow(name="reconstruct", flow_run_name=run_name("reconstruct"))
 @refusing
@@ -71,6 +69,5 @@ def reconstruct(
             run=config.run,
             done_before=plan.done,
             deadline=deadline,
-            together=_TOGETHER,
         )
     return conclude(ws, summary, config)

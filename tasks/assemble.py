@@ -35,7 +35,8 @@ def assemble_shard(
 ) -> list[dict[str, Any]]:
     """Assemble these clips into one shard and record a verdict on each; one brief result a clip."""
     ws = Workspace.open(workspace)
-    inputs = [assemble_inputs(ws, clip) for clip in clips]
+    with ws.catalog.still():
+        inputs = [assemble_inputs(ws, clip) for clip in clips]
     with ws.store.scratch() as area:
         done = [_attempt_clip(ws, one, area / one.item, config) for one in inputs]
         done = _with_shard(ws, inputs, done, area, config)
@@ -48,9 +49,10 @@ def assemble_shard(
 
 def _attempt_clip(ws: Workspace, inputs: Inputs, part: Path, config: SageConfig) -> Attempt:
     def work() -> Outcome:
-        check_present(ws, inputs)
         part.mkdir()
-        clip = clip_inputs(ws, inputs, config)
+        with ws.catalog.still():
+            check_present(ws, inputs)
+            clip = clip_inputs(ws, inputs, config)
         return Outcome(assemble_clip(clip, part, config.assemble, config.run.seed))
 
     return attempt(inputs.item, _STAGE, work)

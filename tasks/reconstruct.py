@@ -27,7 +27,8 @@ from tasks._unit import ChildOutcome, Outcome, brief, judge, judgement_of
 def reconstruct_clip(workspace: str, item: str, config: SageConfig, run: str) -> dict[str, Any]:
     """Map one accepted clip, judge the model, publish it, record the verdict."""
     ws = Workspace.open(workspace)
-    inputs = reconstruct_inputs(ws, item)
+    with ws.catalog.still():
+        inputs = reconstruct_inputs(ws, item)
     event = judge(
         ws,
         item=item,
