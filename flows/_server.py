@@ -24,6 +24,14 @@ from sage_core.sandbox import tied_to_parent
 _HEALTHY_WITHIN_S = 180
 _LAST_WORDS_S = 10
 _ROOM_BYTES = 64 << 20
+_MANY_IN_ONE_TRANSACTION = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "50",
+}
+"""A task run costs the server a third then (docs/scale.md); its states are in the UI up to a second later."""
 _IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
 
 
@@ -47,6 +55,9 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         # A result store would be a second truth beside the catalog.
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        **_MANY_IN_ONE_TRANSACTION,
+        # What belongs to no run any more (logs of deleted ones), as well as events that are a week old.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -174,6 +185,16 @@ def running_server(workspace: Path) -> str | None:
         if _healthy(f"{url}/api"):
             return url
     return None
+
+
+def own_database(workspace: Path) -> Path | None:
+    """The SQLite file of the server that SAGE runs for a workspace, if it is nobody else's and no server runs."""
+    if "PREFECT_API_URL" in os.environ or running_server(workspace) is not None:
+        return None
+    if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ:
+        return None
+    file = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    return file if file.is_file() else None
 
 
 def _note_path(workspace: Path) -> Path:
