@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from data_catalog import Workspace
@@ -28,11 +28,13 @@ _PAGE = 100
 _LOGS_WITHIN_S, _LOOK_EVERY_S = 60.0, 0.2
 
 
-def pruned_history(ws: Workspace, days: float, *, dry_run: bool = False) -> int:
+def pruned_history(ws: Workspace, days: float | None, *, dry_run: bool = False) -> int:
     """:func:`prune_history` on the workspace's server, or on one of its own that is started for it.
 
     The file of a database that SAGE alone uses becomes smaller, too.
     """
+    if days is None:
+        return 0
     with prefect_api(ws.root):
         count = prune_history(ws, days, dry_run=dry_run)
     database = own_database(ws.root)
@@ -41,16 +43,20 @@ def pruned_history(ws: Workspace, days: float, *, dry_run: bool = False) -> int:
     return count
 
 
-def prune_history(ws: Workspace, days: float, *, dry_run: bool = False) -> int:
-    """Delete the workspace's flow runs that ended more than ``days`` ago; how many they are.
+def prune_history(
+    ws: Workspace, days: float | None, *, dry_run: bool = False, now: datetime | None = None
+) -> int:
+    """Delete the workspace's flow runs that ended more than ``days`` ago, if any are to go; how many went.
 
     With them go their task runs, states, logs and artifacts, from the server that Prefect's settings name.
     Runs of other workspaces and flows stay, and what has not ended. Events go by Prefect's own rule, after
     seven days. Killed in between, the next time does the rest.
     """
+    if days is None:
+        return 0
     from prefect.client.orchestration import get_client
 
-    before = datetime.now(UTC) - timedelta(days=days)
+    before = (now or datetime.now(UTC)) - timedelta(days=days)
     with get_client(sync_client=True) as client:
         runs = [run for run in _ended(client, before) if _is_of(run, ws)]
         if not dry_run:
@@ -60,9 +66,12 @@ def prune_history(ws: Workspace, days: float, *, dry_run: bool = False) -> int:
     return len(runs)
 
 
-def shrink(database: Path) -> None:
+def shrink(database: Path, patience_s: float = 1.0) -> None:
     """Give back to the disk what was deleted from an SQLite file; not if somebody is writing to it."""
-    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(database, timeout=1)) as file:
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(database, timeout=patience_s)) as file,
+    ):
         file.execute("VACUUM")
 
 
@@ -100,18 +109,22 @@ def _delete(client: SyncPrefectClient, run: UUID) -> None:
     """Artifacts first: the server does not delete them with their run, and finds them by it."""
     from prefect.exceptions import ObjectNotFound
 
-    while found := client.read_artifacts(artifact_filter=_artifacts_of(run), limit=_PAGE):
+    while found := _artifacts(client, run):
         for artifact in found:
             with suppress(ObjectNotFound):  # another is at it, too
-                client.delete_artifact(artifact.id)
+                client.delete_artifact(artifact)
     with suppress(ObjectNotFound):
         client.delete_flow_run(run)
 
 
-def _artifacts_of(run: UUID) -> Any:
-    from prefect.client.schemas.filters import ArtifactFilter
-
-    return ArtifactFilter.model_validate({"flow_run_id": {"any_": [run]}})
+def _artifacts(client: SyncPrefectClient, run: UUID) -> list[UUID]:
+    wanted = {
+        "artifacts": {"flow_run_id": {"any_": [str(run)]}},
+        "limit": _PAGE,
+        "sort": "CREATED_DESC",
+    }
+    answer = client.request("POST", "/artifacts/filter", json=wanted)
+    return [UUID(one["id"]) for one in answer.json()]
 
 
 def _await_logs(client: SyncPrefectClient, runs: list[UUID]) -> None:
@@ -123,5 +136,5 @@ def _await_logs(client: SyncPrefectClient, runs: list[UUID]) -> None:
 
     end = time.monotonic() + _LOGS_WITHIN_S
     of_them = LogFilter.model_validate({"flow_run_id": {"any_": runs}})
-    while runs and client.read_logs(of_them, limit=1) and time.monotonic() < end:
+    while runs and client.read_logs(of_them, limit=1, offset=0) and time.monotonic() < end:
         time.sleep(_LOOK_EVERY_S)

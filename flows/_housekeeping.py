@@ -21,6 +21,7 @@ from data_catalog import Workspace
 from flows._checks import Check, Level, machine_checks, repaired, workspace_checks
 from flows._checks_server import server_checks
 from flows._ending import MANY_FAILED, teach
+from flows._history import pruned_history
 from flows._options import (
     ConfigOption,
     JsonOption,
@@ -52,23 +53,38 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove what the settings of retention let go: files of finished videos, models, checkpoints."""
+    """Remove what the settings of retention let go: files of finished videos, models, checkpoints, old runs.
+
+    The last are flow runs in Prefect's database; for them a server is started if none runs.
+    """
     root, settings = existing(workspace), settings_of(config, set_)
     prepare_environment(root)
-    found = teach(lambda: pruned(Workspace.open(root), settings, dry_run=dry_run))
+    ws = teach(lambda: Workspace.open(root))
+    found = teach(lambda: pruned(ws, settings, dry_run=dry_run))
+    days = settings.retention.history_days
+    runs = teach(lambda: pruned_history(ws, days, dry_run=dry_run))
     if json_:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        history = [] if days is None else [{"flow_runs": runs}]
+        print(json.dumps([*map(asdict, found), *history], indent=2))
         return
-    if not found:
+    said = "would be free" if dry_run else "are free"
+    if found:
+        console.print(_table(found))
+        console.print(f"{sum(one.bytes for one in found) / _MIB:,.1f} MiB {said}")
+    elif not runs:
         console.print(_nothing(settings))
-        return
+    if runs:
+        console.print(
+            f"{runs} flow runs {'would go' if dry_run else 'are gone'} from Prefect's database"
+        )
+
+
+def _table(found: Sequence[Spare]) -> Table:
     table = Table("stage", "item", "what", "MiB")
     for one in found:
         cells = (one.stage.value, one.item, one.what, f"{one.bytes / _MIB:,.1f}")
         table.add_row(*map(literal, cells))
-    console.print(table)
-    said = "would be free" if dry_run else "are free"
-    console.print(f"{sum(one.bytes for one in found) / _MIB:,.1f} MiB {said}")
+    return table
 
 
 def pruned(ws: Workspace, config: SageConfig, *, dry_run: bool = False) -> list[Spare]:
@@ -216,6 +232,7 @@ def held(ws: Workspace, stages: Sequence[Stage], owner: str) -> Iterator[None]:
 
 def _nothing(config: SageConfig) -> str:
     keeps = config.retention
-    if {keeps.videos, keeps.models, keeps.checkpoints} == {"keep"}:
+    kept = {keeps.videos, keeps.models, keeps.checkpoints} == {"keep"}
+    if kept and keeps.history_days is None:
         return "nothing to prune: retention keeps everything. Try --set retention.videos=assembled"
     return "nothing to prune"

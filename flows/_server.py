@@ -188,7 +188,7 @@ def running_server(workspace: Path) -> str | None:
 
 
 def own_database(workspace: Path) -> Path | None:
-    """The SQLite file of the server that SAGE runs for a workspace, if it is nobody else's and no server runs."""
+    """The SQLite file of the server that SAGE runs for a workspace, if that is whose it is and it rests."""
     if "PREFECT_API_URL" in os.environ or running_server(workspace) is not None:
         return None
     if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ:

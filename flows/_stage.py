@@ -40,6 +40,8 @@ from tasks._plan import Retry
 from tasks._turns import in_turn
 from tasks.metrics import write_metrics
 
+TOGETHER = 16
+"""Items that one task run has at most: a task run costs the server 10 ms and 20 kB of its database."""
 _STEPS = 50
 
 

@@ -18,6 +18,7 @@ from flows._polite import refusing
 from flows._progress import StageProgress
 from flows._runners import threads
 from flows._stage import (
+    TOGETHER,
     Counts,
     Job,
     batch_size,
@@ -48,8 +49,6 @@ from tasks.acquire import (
     record_item,
 )
 from tasks.tombstones import Tombstones
-
-_TOGETHER = 16
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
@@ -134,7 +133,7 @@ def _fetched(
 ) -> Iterator[tuple[SourceItem, Any]]:
     """Sources in order, each with its attempt, or its error, or None if the time was up."""
     given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
-    size = batch_size(len(missing), config.run.workers, _TOGETHER)
+    size = batch_size(len(missing), config.run.workers, TOGETHER)
     batches = [missing[start : start + size] for start in range(0, len(missing), size)]
     jobs = ([Job(fetch_item, {**given, "source": i}) for i in batch] for batch in batches)
     under_way = deque(submit(runner, calls, deadline) for calls in jobs)

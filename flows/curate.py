@@ -12,14 +12,21 @@ from flows._deadline import Deadline
 from flows._duplicates import settled
 from flows._kept import tell_kept
 from flows._polite import refusing
-from flows._stage import Job, conclude, flow_run_id, lease_owner, meant_by_retry, run_jobs, run_name
+from flows._stage import (
+    TOGETHER,
+    Job,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    meant_by_retry,
+    run_jobs,
+    run_name,
+)
 from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, plan_curate
 from tasks.curate import curate_video, redecide_video
-
-_TOGETHER = 16
 
 
 @flow(name="curate", flow_run_name=run_name("curate"))
@@ -70,7 +77,7 @@ def curate(
             run=config.run,
             done_before=plan.done,
             deadline=deadline,
-            together=_TOGETHER,
+            together=TOGETHER,
         )
         summary = settled(ws, config, run, summary)
     return conclude(ws, summary, config)

@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 from data_catalog import WHOLE_NIGHT, LeaseHeld, LeaseLost, Workspace
 from flows._artifacts import publish_night
 from flows._deadline import Deadline
+from flows._history import prune_history
 from flows._housekeeping import pruned
 from flows._polite import refusing
 from flows._progress import in_words
@@ -89,6 +90,8 @@ def nightly(
         if config.retention.nightly and refused is None:
             with courtesy("retention"):
                 pruned(ws, config)
+            with courtesy("retention of Prefect's history"):
+                prune_history(ws, config.retention.history_days)
     with courtesy("report"):
         publish_night(ws, summaries, write_report(workspace))
     return _ended(summaries, refused, config)

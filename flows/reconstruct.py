@@ -12,7 +12,16 @@ from flows._deadline import Deadline
 from flows._duplicates import settled_before
 from flows._kept import tell_kept
 from flows._polite import refusing
-from flows._stage import Job, conclude, flow_run_id, lease_owner, meant_by_retry, run_jobs, run_name
+from flows._stage import (
+    TOGETHER,
+    Job,
+    conclude,
+    flow_run_id,
+    lease_owner,
+    meant_by_retry,
+    run_jobs,
+    run_name,
+)
 from flows._summary import StageSummary
 from sage_core.config import SageConfig
 from sage_core.sfm.backends import recipe_of
@@ -69,5 +78,6 @@ def reconstruct(
             run=config.run,
             done_before=plan.done,
             deadline=deadline,
+            together=TOGETHER,
         )
     return conclude(ws, summary, config)

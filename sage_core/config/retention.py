@@ -27,3 +27,10 @@ class RetentionConfig(Section):
         "'finished': what a training run saved on its way goes once it has ended well; its weights stay.",
         affects_result=False,
     )
+    history_days: float | None = setting(
+        None,
+        "Flow runs that ended so many days ago go from Prefect's database, with their task runs, logs and "
+        "artifacts. Empty: they are kept.",
+        ge=1,
+        affects_result=False,
+    )
