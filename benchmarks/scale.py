@@ -5,8 +5,9 @@ python -m benchmarks.scale --folder FOLDER --filled 100000 --items 1000
 
 Downloads, decoding, COLMAP and pictures are replaced by their outputs (benchmarks/stand_ins.py); the CPU
 that those take is not counted. Each size runs in a new process, workspace and server; with --filled the
-workspace holds so many finished items before, written by the catalog's own commits. In the end a night with
-nothing to do runs. Each run appends a line to results.jsonl and is not done again.
+workspace holds so many finished items before, written by the catalog's own commits in another process, so
+that the first night has to read them. In the end a night with nothing to do runs. Each run appends a line to
+results.jsonl and is not done again.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ import psutil
 from benchmarks.stand_ins import Clock, in_place
 from benchmarks.table import parser, publish
 from data_catalog import Workspace
-from flows._server import prefect_api
+from flows._server import prefect_api, prepare_environment
 from sage_core.config import SageConfig, load_config
 
 MINING = ("acquire", "curate", "reconstruct", "assemble")
 SETTINGS = ("adapt.base=mini", f"adapt.min_new_clips={10**9}")
 """Adapt plans, freezes and reads its base, and begins nothing."""
-_QUIET_S, _QUIET_SHARE, _SETTLES_WITHIN_S = 2.0, 0.1, 600.0
+_QUIET_S, _QUIET_SHARE, _SETTLES_WITHIN_S = 4.0, 0.05, 600.0
 _MB = 1 << 20
 
 
@@ -96,7 +97,9 @@ class Meter:
         resident = psutil.Process().memory_info().rss / _MB
         size = sum(file.stat().st_size for file in self._database.parent.glob("prefect.db*")) / _MB
         numbers = (wall, flow, used, resident, size)
-        return Part(what, judged, *(round(number, 3) for number in numbers))
+        part = Part(what, judged, *(round(number, 3) for number in numbers))
+        print(part, file=sys.stderr)
+        return part
 
     def _own_s(self) -> float:
         return time.process_time() - self._stand_ins.cpu_s
@@ -120,14 +123,12 @@ def run(folder: Path, filled: int, items: int, out: Path) -> None:
     """Measure one run in this process, which must not have imported Prefect yet; write the result."""
     shutil.rmtree(folder, ignore_errors=True)
     config = load_config(overrides=list(SETTINGS))
-    ws = Workspace.open(folder)
+    if filled:
+        _in_a_process(_fill, folder, config, filled)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    fill_s = spent.ru_utime + spent.ru_stime
     with prefect_api(folder) as url, in_place() as stand_ins:
-        from benchmarks.filled import fill  # imports Prefect, which reads the server's address then
-
         print(f"{filled} + {items}: {url}", file=sys.stderr)
-        started = time.process_time()
-        fill(ws, config, [address(number) for number in range(filled)])
-        fill_s = time.process_time() - started
         home = folder / "prefect"
         server = psutil.Process(json.loads((home / "server.json").read_text())["pid"])
         parts = measure(
@@ -137,6 +138,26 @@ def run(folder: Path, filled: int, items: int, out: Path) -> None:
     out.write_text(
         json.dumps(asdict(Result(filled, items, round(fill_s, 1), round(peak, 1), parts)))
     )
+
+
+def _fill(folder: Path, config: SageConfig, filled: int) -> None:
+    prepare_environment(folder)
+    from benchmarks.filled import fill  # imports Prefect, which reads its settings then
+
+    fill(Workspace.open(folder), config, [address(number) for number in range(filled)])
+
+
+def _in_a_process(work: Callable[..., None], *arguments: Any) -> None:
+    """Call ``work`` in a new process.
+
+    Raises:
+        SystemExit: it did not end well.
+    """
+    child = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise SystemExit(f"{work.__name__}: ended with {child.exitcode}")
 
 
 def measure(meter: Meter, folder: Path, config: SageConfig, filled: int, items: int) -> list[Part]:
@@ -188,16 +209,10 @@ def run_apart(folder: Path, filled: int, items: int) -> Result:
     out = folder.with_suffix(".json")
     given = os.environ.pop("PREFECT_API_URL", None)
     try:
-        child = multiprocessing.get_context("spawn").Process(
-            target=run, args=(folder, filled, items, out)
-        )
-        child.start()
-        child.join()
+        _in_a_process(run, folder, filled, items, out)
     finally:
         if given is not None:
             os.environ["PREFECT_API_URL"] = given
-    if child.exitcode:
-        raise SystemExit(f"{filled} + {items}: ended with {child.exitcode}")
     return _result(json.loads(out.read_text()))
 
 

@@ -88,13 +88,15 @@ class Catalog:
 
     @contextmanager
     def still(self) -> Iterator[None]:
-        """For asking much at once: in the block this thread looks once, not for what others append meanwhile."""
-        before = self._looked
-        self._thread.looked = set() if before is None else before
+        """For asking much at once: in the block this thread does not see what others append meanwhile."""
+        with self._mutex:
+            for log in self._logs.values():
+                self._refresh(log)
+        before, self._thread.still = self._is_still, True
         try:
             yield
         finally:
-            self._thread.looked = before
+            self._thread.still = before
 
     def next_attempt(self, item: str, stage: str) -> int:
         """The number of the attempt that is about to be made: 1 for the first."""
@@ -215,17 +217,12 @@ class Catalog:
             yield from _schema.to_events(log.table(), log.stage)
 
     @property
-    def _looked(self) -> set[str] | None:
-        """In a block of :meth:`still`, the stages whose logs this thread has looked at in it."""
-        looked: set[str] | None = getattr(self._thread, "looked", None)
-        return looked
+    def _is_still(self) -> bool:
+        return getattr(self._thread, "still", False)
 
     def _refresh(self, log: StageLog) -> None:
-        looked = self._looked
-        if looked is None or log.stage not in looked:
+        if not self._is_still:
             log.refresh()
-        if looked is not None:
-            looked.add(log.stage)
 
     def _log(self, stage: str) -> StageLog:
         return self._logs[Stage(stage).value]

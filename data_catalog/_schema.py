@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,9 @@ VERSION_KEY = b"sage.catalog.version"
 @dataclass(frozen=True, kw_only=True)
 class StageEvent:
     """One judged attempt of one item at one stage: a row of the log.
+
+    Events that were read hold ``figures``, ``artifacts`` and ``details`` as the log does, as JSON, which is
+    parsed whenever one of them is asked for: a catalog keeps many thousand events, and few are looked into.
 
     Attributes:
         item: id of a video, clip or run.
@@ -71,6 +75,15 @@ class StageEvent:
         """Later events of the same item and stage compare greater."""
         return self.attempt, self.sequence
 
+    if not TYPE_CHECKING:  # mypy would take any name for one of its attributes
+
+        def __getattr__(self, name: str) -> Any:
+            """What a stored event holds as JSON; Python asks here for what is not among its attributes."""
+            if name not in JSON_COLUMNS:
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+            value = json.loads(self.__dict__[_as_text(name)])
+            return _as_artifacts(value) if name == "artifacts" else value
+
     def check(self) -> None:
         """Raise ValueError if a field holds what no reader would understand."""
         if not self.item:
@@ -117,6 +130,10 @@ SCHEMA = pa.schema(
 
 COLUMNS = ("stage", *SCHEMA.names)
 
+_REPEATED = frozenset(("verdict", "reason", "config_hash", "code_version", "host", "time", "run"))
+"""Columns in which many rows have the same text; it is kept once."""
+_ROWS_AT_A_TIME = 10_000
+
 
 def to_table(events: Sequence[StageEvent]) -> pa.Table:
     """Rows for a file; all events must be of the stage whose folder it goes to."""
@@ -147,8 +164,10 @@ def without(table: pa.Table, items: Collection[str]) -> pa.Table:
 
 def to_events(table: pa.Table, stage: str) -> Iterator[StageEvent]:
     """The rows of a file as events."""
-    for row in table.to_pylist():
-        yield _event(row, stage)
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_A_TIME):
+        columns = [_values(batch[name], name) for name in SCHEMA.names]
+        for row in zip(*columns, strict=True):
+            yield _stored(row, stage)
 
 
 def newest(table: pa.Table, stage: str, known: dict[str, StageEvent]) -> Iterator[StageEvent]:
@@ -186,7 +205,27 @@ def _row(event: StageEvent) -> dict[str, Any]:
     return row
 
 
-def _event(row: dict[str, Any], stage: str) -> StageEvent:
-    row = row | {name: json.loads(row[name]) for name in JSON_COLUMNS}
-    artifacts = {name: Artifact(**artifact) for name, artifact in row["artifacts"].items()}
-    return StageEvent(**(row | {"artifacts": artifacts, "stage": stage}))
+def _values(column: pa.Array, name: str) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    return [v and sys.intern(v) for v in values] if name in _REPEATED else values
+
+
+def _stored(row: Sequence[Any], stage: str) -> StageEvent:
+    """An event with these values of the columns."""
+    event = object.__new__(StageEvent)
+    object.__setattr__(event, "stage", stage)
+    for place, value in zip(_PLACES, row, strict=True):
+        object.__setattr__(event, place, value)
+    return event
+
+
+def _as_text(column: str) -> str:
+    """The attribute in which a stored event holds such a column."""
+    return f"_{column}_json"
+
+
+_PLACES = [_as_text(name) if name in JSON_COLUMNS else name for name in SCHEMA.names]
+
+
+def _as_artifacts(parsed: dict[str, Any]) -> dict[str, Artifact]:
+    return {name: Artifact(**artifact) for name, artifact in parsed.items()}

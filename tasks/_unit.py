@@ -119,22 +119,21 @@ def record(
         "run": run,
     }
     own, children = [], []
-    with ws.catalog.still():
-        for subject, done in attempts:
-            shared = {
-                **common,
-                "source": subject.source,
-                "input_hash": subject.input_hash,
-                "seconds": done.seconds,
-                "cpu_seconds": done.cpu_seconds,
-            }
-            outcome = done.outcome
-            details = {**outcome.details, "peak_mb": round(done.peak_mb)}
-            if outcome.children:
-                details["children"] = [child.item for child in outcome.children]
-            whole = ChildOutcome(subject.item, outcome.judgement, outcome.artifacts, details)
-            own.append(_event(ws, whole, subject.parent, shared))
-            children += [_event(ws, child, subject.item, shared) for child in outcome.children]
+    for subject, done in attempts:
+        shared = {
+            **common,
+            "source": subject.source,
+            "input_hash": subject.input_hash,
+            "seconds": done.seconds,
+            "cpu_seconds": done.cpu_seconds,
+        }
+        outcome = done.outcome
+        details = {**outcome.details, "peak_mb": round(done.peak_mb)}
+        if outcome.children:
+            details["children"] = [child.item for child in outcome.children]
+        whole = ChildOutcome(subject.item, outcome.judgement, outcome.artifacts, details)
+        own.append(_event(ws, whole, subject.parent, shared))
+        children += [_event(ws, child, subject.item, shared) for child in outcome.children]
     recorded = ws.catalog.append([*own, *children])
     for event in recorded:
         tell_verdict(event)

@@ -49,10 +49,9 @@ def assemble_shard(
 
 def _attempt_clip(ws: Workspace, inputs: Inputs, part: Path, config: SageConfig) -> Attempt:
     def work() -> Outcome:
+        check_present(ws, inputs)
         part.mkdir()
-        with ws.catalog.still():
-            check_present(ws, inputs)
-            clip = clip_inputs(ws, inputs, config)
+        clip = clip_inputs(ws, inputs, config)
         return Outcome(assemble_clip(clip, part, config.assemble, config.run.seed))
 
     return attempt(inputs.item, _STAGE, work)

@@ -27,8 +27,7 @@ from tasks._unit import ChildOutcome, Outcome, brief, judge, judgement_of
 def reconstruct_clip(workspace: str, item: str, config: SageConfig, run: str) -> dict[str, Any]:
     """Map one accepted clip, judge the model, publish it, record the verdict."""
     ws = Workspace.open(workspace)
-    with ws.catalog.still():
-        inputs = reconstruct_inputs(ws, item)
+    inputs = reconstruct_inputs(ws, item)
     event = judge(
         ws,
         item=item,
