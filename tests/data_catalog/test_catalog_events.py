@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -56,6 +59,31 @@ def test_an_event_comes_back_as_it_was_put_in(ws: Workspace) -> None:
         assert catalog.latest(item="v0") == catalog.latest("acquire") == []
         assert catalog.next_attempt(FULL.item, "curate") == 4
         assert catalog.next_attempt(FULL.item, "acquire") == 1
+
+
+def test_what_was_read_can_be_used_as_any_event(ws: Workspace) -> None:
+    ws.catalog.append([FULL])
+    read = Catalog(ws.store).find(FULL.item, "curate")
+    assert read is not None
+    for other in (pickle.loads(pickle.dumps(read)), copy.deepcopy(read)):
+        assert (other, other.details) == (read, FULL.details)
+    assert "sharpness" in repr(read)
+    again = replace(read, verdict="accepted", reason=None, attempt=4)
+    assert (again.figures, again.artifacts, again.details) == (
+        *(FULL.figures, FULL.artifacts, FULL.details),
+    )
+    assert ws.catalog.append([again]) == [replace(again, sequence=2)]
+    assert asdict(read) == asdict(replace(FULL, sequence=1))
+    with pytest.raises(AttributeError, match="no attribute 'detail'"):
+        read.detail  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_nobody_spoils_what_is_kept(ws: Workspace) -> None:
+    ws.catalog.append([FULL])
+    read = Catalog(ws.store).find(FULL.item, "curate")
+    assert read is not None
+    read.details["clip"]["crop"].clear()
+    assert read.details == FULL.details
 
 
 def test_numbers_that_json_does_not_know_are_kept_as_words(ws: Workspace) -> None:
