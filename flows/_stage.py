@@ -147,16 +147,15 @@ def batch_size(waiting: int, workers: int, most: int) -> int:
 
 def submit(runner: TaskRunner[Any], batch: Sequence[Job], deadline: Deadline) -> PrefectFuture[Any]:
     """Begin a task run of these calls of one task."""
-    first = batch[0]
-    if len(batch) == 1:
-        return runner.submit(first.task, _unread(first.arguments))
-    arguments = {
-        "unit": first.task,
-        "calls": [job.arguments for job in batch],
-        "until": deadline.at,
-    }
-    title = f"{_run_name(first)} and {len(batch) - 1} more"
-    return runner.submit(in_turn, {**_unread(arguments), "title": title})
+    unit: Task[..., Any] = batch[0].task
+    arguments = _unread(batch[0].arguments)
+    if len(batch) > 1:
+        calls = [job.arguments for job in batch]
+        title = f"{_run_name(batch[0])} and {len(batch) - 1} more"
+        many = _unread({"unit": unit, "calls": calls, "until": deadline.at})
+        unit, arguments = in_turn, {**many, "title": title}
+    begun: PrefectFuture[Any] = runner.submit(unit, arguments)
+    return begun
 
 
 def _run_name(job: Job) -> str:
