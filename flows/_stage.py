@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 from prefect.utilities.annotations import quote
 
@@ -148,13 +148,13 @@ def batch_size(waiting: int, workers: int, most: int) -> int:
 def submit(runner: TaskRunner[Any], batch: Sequence[Job], deadline: Deadline) -> PrefectFuture[Any]:
     """Begin a task run of these calls of one task."""
     unit: Task[..., Any] = batch[0].task
-    arguments = _unread(batch[0].arguments)
+    arguments = batch[0].arguments
     if len(batch) > 1:
         calls = [job.arguments for job in batch]
         title = f"{_run_name(batch[0])} and {len(batch) - 1} more"
-        many = _unread({"unit": unit, "calls": calls, "until": deadline.at})
-        unit, arguments = in_turn, {**many, "title": title}
-    begun: PrefectFuture[Any] = runner.submit(unit, arguments)
+        arguments = {"unit": unit, "calls": calls, "until": deadline.at, "title": title}
+        unit = in_turn
+    begun: PrefectFuture[Any] = runner.submit(unit, _unread(arguments, runner))
     return begun
 
 
@@ -164,8 +164,13 @@ def _run_name(job: Job) -> str:
     return name.format(**job.arguments) if isinstance(name, str) else job.task.name
 
 
-def _unread(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that Prefect does not search for other tasks' results: it would walk through all settings."""
+def _unread(arguments: dict[str, Any], runner: TaskRunner[Any]) -> dict[str, Any]:
+    """Arguments that Prefect does not search for other tasks' results: it would walk through all settings.
+
+    A cluster's runner does its own search, and takes what is quoted for a tuple.
+    """
+    if not isinstance(runner, ThreadPoolTaskRunner):
+        return arguments
     return {name: quote(value) for name, value in arguments.items()}
 
 
