@@ -102,12 +102,16 @@ def plain_files(path: Path) -> list[Path]:
     if stat.S_ISREG(mode):
         return [path]
     if not stat.S_ISDIR(mode):
-        raise StoreError(
-            f"{path} is no plain file and no folder (a link, pipe or device): an artifact holds"
-            " nothing else, so copy its content there instead"
-        )
+        raise _not_plain(path)
     files = [file for child in path.iterdir() for file in plain_files(child)]
     return sorted(files, key=lambda file: os.fsencode(file.relative_to(path)))
+
+
+def _not_plain(path: Path | str) -> StoreError:
+    return StoreError(
+        f"{path} is no plain file and no folder (a link, pipe or device): an artifact holds"
+        " nothing else, so copy its content there instead"
+    )
 
 
 def checksum(path: Path) -> str:
@@ -125,9 +129,19 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in plain_files(path))
+def size(path: Path | str) -> int:
+    """Bytes of a file, or of all files in a folder; a plan asks this of every artifact.
+
+    Raises:
+        StoreError: as of :func:`plain_files`.
+    """
+    info = os.lstat(path)
+    if stat.S_ISREG(info.st_mode):
+        return info.st_size
+    if not stat.S_ISDIR(info.st_mode):
+        raise _not_plain(path)
+    with os.scandir(path) as entries:
+        return sum(size(entry.path) for entry in entries)
 
 
 def remove(path: Path) -> None:

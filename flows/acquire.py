@@ -196,4 +196,5 @@ def _is_wanted(
         return False
     if last is not None and last.details.get(DROPPED) and last.input_hash == source.input_hash:
         return selection.repeats(last)
-    return wanted(ws, source.item, Stage.ACQUIRE, config, source.input_hash, selection)
+    current = config.stage_hash(Stage.ACQUIRE)
+    return wanted(ws, source.item, Stage.ACQUIRE, current, source.input_hash, selection)

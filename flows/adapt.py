@@ -68,7 +68,8 @@ def _adapt(
         )
     if not selection.names(inputs.item, None):
         return summarised(Stage.ADAPT, [], [], 0)
-    if not wanted(ws, inputs.item, Stage.ADAPT, config, inputs.hash, selection):
+    current = config.stage_hash(Stage.ADAPT)
+    if not wanted(ws, inputs.item, Stage.ADAPT, current, inputs.hash, selection):
         return summarised(Stage.ADAPT, [], [], 1)
     asked_for = selection.retry is Retry.ALL or selection.scopes
     if not asked_for and (few := too_few_new(inputs, ws, config)):

@@ -110,7 +110,7 @@ def _plan(ws: Workspace, config: SageConfig, selection: Selection) -> tuple[list
             ws,
             item,
             Stage.EVALUATE,
-            config,
+            config.stage_hash(Stage.EVALUATE),
             evaluate_inputs(ws, item, config).hash,
             selection,
         )

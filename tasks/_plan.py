@@ -176,12 +176,15 @@ def wanted(
     ws: Workspace,
     item: str,
     stage: Stage,
-    config: SageConfig,
+    config_hash: str,
     input_hash: str,
     selection: Selection,
 ) -> bool:
-    """Whether the catalog holds no verdict on the item under this config and these inputs, or one too few."""
-    last = done(ws, item, stage.value, config.stage_hash(stage), input_hash)
+    """Whether the catalog holds no verdict on the item under this config and these inputs, or one too few.
+
+    ``config_hash``: of the stage (:meth:`SageConfig.stage_hash`).
+    """
+    last = done(ws, item, stage.value, config_hash, input_hash)
     return last is None or selection.repeats(last)
 
 
@@ -243,13 +246,13 @@ def _plan(
 ) -> Plan:
     missing: list[Inputs] = []
     kept: list[str] = []
-    finished = 0
+    finished, config_hash = 0, config.stage_hash(stage)
     with ws.still():
         for item in items:
             inputs = inputs_of(ws, item)
             if not selection.names(item, inputs.parent):
                 continue
-            if not wanted(ws, item, stage, config, inputs.hash, selection):
+            if not wanted(ws, item, stage, config_hash, inputs.hash, selection):
                 finished += 1
             elif not stored and (why := _dropped(ws, stage, inputs)):
                 kept.append(f"{item}: {why}")
