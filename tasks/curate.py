@@ -28,6 +28,8 @@ from sage_core.types import Reason, Stage
 from tasks._inputs import Inputs, check_present, curate_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge
 
+IMPORTS = ("sage_core.mining", "decord")
+"""What every video's child needs."""
 ARTIFACTS = {
     CURATION_FILE: "curation",
     CONTACT_FILE: "contact",
@@ -101,7 +103,9 @@ def measured(source: Path, item: str, config: CurateConfig, out: Path) -> dict[s
         "out_dir": str(out),
         "item": item,
     }
-    result: dict[str, Any] = sandbox.call("sage_core.mining:curate_file", arguments, limits)
+    result: dict[str, Any] = sandbox.call(
+        "sage_core.mining:curate_file", arguments, limits, imports=IMPORTS
+    )
     return result
 
 

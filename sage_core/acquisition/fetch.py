@@ -21,6 +21,8 @@ from sage_core.sandbox import Limits, call
 from sage_core.types import Reason
 
 _CHILD = "sage_core.acquisition.child"
+IMPORTS = (_CHILD, "yt_dlp")
+"""What every download's child needs."""
 _MEMORY_MB = 1024
 _RETRIED = (Reason.TRANSIENT, Reason.TRUNCATED)
 _LISTING_S = 600.0
@@ -134,7 +136,7 @@ def _ask(
     function: str, url: str, arguments: dict[str, Any], limits: Limits, gate: HostGate
 ) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = call(function, arguments, limits)
+        answer: dict[str, Any] = call(function, arguments, limits, imports=IMPORTS)
     except SandboxError as error:
         retryable = error.reason is Reason.TIME_LIMIT
         message = redacted(f"{url}: {error}")

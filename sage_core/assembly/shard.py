@@ -20,6 +20,8 @@ from sage_core.shards.write import clips_name, frames_name
 from sage_core.types import Clip, Judgement
 
 PART = "part"
+IMPORTS = ("sage_core.assembly._child", "decord")
+"""What every clip's child needs."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def assemble_clip(inputs: ClipInputs, folder: Path, config: AssembleConfig, seed
             "seed": seed,
         },
         sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
+        imports=IMPORTS,
     )
     return judgement_from_json(answer)
 

@@ -10,17 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from sage_core.errors import MediaError, SageError, SandboxError, disk_full
+from sage_core.sandbox import _warm
 from sage_core.types import Reason
 
 _POLL_S = 0.05
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _LOG_TAIL_BYTES = 8_000
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
@@ -46,6 +49,13 @@ class Limits:
     threads: int = 1
 
 
+class Process(Protocol):
+    """A child of this process; ``returncode`` is None until it was waited for."""
+
+    pid: int
+    returncode: int | Any
+
+
 @dataclass
 class Usage:
     """What the children that ended within :func:`metered` used, as the kernel accounted for it."""
@@ -69,11 +79,14 @@ def metered() -> Iterator[Usage]:
         _usage.reset(token)
 
 
-def call(function: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
-    """Run ``module:function(**arguments)`` in a fresh Python child and return its result.
+def call(
+    function: str, arguments: Mapping[str, Any], limits: Limits, *, imports: Sequence[str] = ()
+) -> Any:
+    """Run ``module:function(**arguments)`` in a Python child and return its result.
 
     Arguments and result travel as JSON. A :class:`SageError` raised in the child is raised here again
-    with its reason; any other exception becomes one with the child's message.
+    with its reason; any other exception becomes one with the child's message. ``imports`` are modules that
+    this and many other calls need: with one thread, the child is forked from a process that has them.
 
     Raises:
         SandboxError: time limit, memory limit, or death by a signal, with the last lines of its log.
@@ -82,7 +95,14 @@ def call(function: str, arguments: Mapping[str, Any], limits: Limits) -> Any:
         request, reply = Path(folder, "request.json"), Path(folder, "reply.json")
         request.write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
         argv = [*_child(), "call", str(request), str(reply)]
-        status, log = _watch(argv, limits, what=function)
+        environment = _environment(limits, None)
+
+        def start(log: IO[bytes]) -> Process:
+            warm = imports and limits.threads == 1
+            forked = _forked(request, reply, imports, environment, log) if warm else None
+            return forked or _spawned(argv, environment, log)
+
+        status, log = _watch(start, limits, what=function)
         if not reply.exists():
             raise _died(function, status, log)
         answer = json.loads(reply.read_text())
@@ -99,7 +119,8 @@ def run(argv: Sequence[str], limits: Limits, *, env: Mapping[str, str] | None = 
             message holds the end of the log.
     """
     wrapped = [*_child(), "exec", *_rlimit_flags(limits), "--", *argv]
-    status, log = _watch(wrapped, limits, what=Path(argv[0]).name, env=env)
+    start = partial(_spawned, wrapped, _environment(limits, env))
+    status, log = _watch(start, limits, what=Path(argv[0]).name)
     if status != 0:
         raise _died(Path(argv[0]).name, status, log)
     return log
@@ -118,18 +139,9 @@ def _rlimit_flags(limits: Limits) -> list[str]:
     return [str(limits.cpu_s or 0), str(limits.file_mb or 0)]
 
 
-def _watch(
-    argv: Sequence[str], limits: Limits, *, what: str, env: Mapping[str, str] | None = None
-) -> tuple[int, str]:
+def _watch(start: Callable[[IO[bytes]], Process], limits: Limits, *, what: str) -> tuple[int, str]:
     with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=_environment(limits, env),
-        )
+        child = start(log)
         try:
             _wait(child, limits, what, log)
         finally:
@@ -137,7 +149,38 @@ def _watch(
         return child.returncode, _tail(log)
 
 
-def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[bytes]) -> None:
+def _spawned(argv: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Process:
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+    )
+
+
+def _forked(
+    request: Path,
+    reply: Path,
+    imports: Sequence[str],
+    environment: Mapping[str, str],
+    log: IO[bytes],
+) -> Process | None:
+    """The child, forked from a warm process; None where none comes up, as when an import crashes.
+
+    A warm process may have been killed, like any other. Then another takes its place.
+    """
+    for _ in range(2):
+        warm = _warm.warm(imports, environment)
+        try:
+            return warm.fork(str(request), str(reply), log.fileno())
+        except SandboxError:
+            _warm.forget(warm)
+    return None
+
+
+def _wait(child: Process, limits: Limits, what: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + limits.wall_s
     pause = _POLL_S / 10
     while not ended(child):
@@ -159,7 +202,7 @@ def _wait(child: subprocess.Popen[bytes], limits: Limits, what: str, log: IO[byt
         pause = min(_POLL_S, pause * 2)
 
 
-def ended(child: subprocess.Popen[bytes], flags: int = os.WNOHANG) -> bool:
+def ended(child: Process, flags: int = os.WNOHANG) -> bool:
     """Reap a child if it has ended, and add what it used to the thread's :func:`metered`.
 
     ``Popen.poll`` and its kin would throw the account away. With ``flags`` 0, wait for the end.
@@ -178,26 +221,23 @@ def ended(child: subprocess.Popen[bytes], flags: int = os.WNOHANG) -> bool:
 
 
 def _resident_mb(pid: int) -> float:
-    import psutil
-
-    total = 0
-    try:
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:
-                continue
-    except psutil.Error:
-        return 0.0
-    return total / 2**20
+    """Of a process and its descendants; asked often, and psutil looks at all processes for that."""
+    total, waiting = 0, [str(pid)]
+    while waiting:
+        process = Path("/proc", waiting.pop())
+        with suppress(OSError):  # it has ended
+            total += int(Path(process, "statm").read_text().split()[1])
+            for thread in Path(process, "task").iterdir():
+                waiting += Path(thread, "children").read_text().split()
+    return total * _PAGE_MB
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def _kill_group(child: Process) -> None:
     """Kill the child's whole session, also what it left behind after ending by itself."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     ended(child, flags=0)
+    _warm.reap(child.pid)
 
 
 def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str]:

@@ -13,6 +13,9 @@ from sage_core.types import Clip, Figure, Judgement, Reason, Verdict
 
 PARTS = "parts"
 """Folder of a clip's further parts, each in one of its own."""
+IMPORTS = ("sage_core.sfm._child", "pycolmap", "decord", "pyarrow.parquet", "scipy.optimize",
+           "scipy.spatial.transform")  # fmt: skip
+"""What every clip's child needs."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def reconstruct(
             "provenance": dict(provenance or {}),
         },
         sandbox.Limits(wall_s=config.max_wall_s, memory_mb=config.max_memory_mb),
+        imports=IMPORTS,
     )
     return ReconstructionResult(
         judgement_from_json(answer["judgement"]),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import chamfer, masks, rasteriser, reader
+from benchmarks import chamfer, masks, rasteriser, reader, starts
 from sage_core.types import Reason
 
 
@@ -78,6 +78,12 @@ def test_reader_reads_what_it_says(tmp_path, per_visit):
 
 
 @pytest.mark.slow
+def test_starts(capsys, tmp_path):
+    found, _ = rows(capsys, starts.main, tmp_path / "out.json", "--rounds", "1")
+    assert [row["child"] for row in found] == ["acquire", "curate", "reconstruct", "assemble"]
+    assert all(row["forked"] > 0 and row["started"] > 0 for row in found)
+
+
 def test_masks(capsys, tmp_path):
     small = ("--only", "two movers, logo", "--frames", "24", "--size", "320", "240")
     found, _ = rows(capsys, masks.main, tmp_path / "out.json", *small)

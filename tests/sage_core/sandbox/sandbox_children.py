@@ -13,7 +13,9 @@ def double(value):
     return {"value": 2 * value}
 
 
-def hang():
+def hang(path=None):
+    if path:
+        Path(path).write_text(str(os.getpid()))
     time.sleep(600)
 
 
@@ -47,3 +49,16 @@ def leave_orphan(path):
 
     child = subprocess.Popen(["sleep", "600"])
     Path(path).write_text(str(child.pid))
+
+
+def facts():
+    return {
+        "pid": os.getpid(),
+        "session": os.getsid(0),
+        "parent": os.getppid(),
+        "folder": str(Path.cwd()),
+    }
+
+
+def environment(variable):
+    return os.environ.get(variable)
