@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -14,9 +15,13 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    def result_hash(self) -> str:
-        """Sixteen hex digits over the fields that can change a result (see :func:`setting`)."""
-        fields = _result_fields(self, self.model_dump(mode="json"))
+    def result_hash(self, *, exclude: Mapping[str, Collection[str]] | None = None) -> str:
+        """Sixteen hex digits over the fields that can change a result (see :func:`setting`).
+
+        ``exclude``: by subsection, fields that stay out of it, whatever their value or default.
+        """
+        left_out = {name: set(fields) for name, fields in (exclude or {}).items()}
+        fields = _result_fields(self, self.model_dump(mode="json", exclude=left_out))
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -48,6 +53,8 @@ def _result_fields(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]
     """Those of a section's fields, ``dumped`` whole as JSON, that can change a result."""
     fields: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
+        if name not in dumped:
+            continue
         extra = info.json_schema_extra
         if isinstance(extra, dict) and extra.get("affects_result") is False:
             continue

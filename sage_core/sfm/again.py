@@ -38,9 +38,9 @@ def mapped_as(config: ReconstructConfig, seed: int) -> str:
 
     Some settings of the gate are no mere thresholds: they decide which frames a model has, and its lens.
     """
-    gate = GateConfig(**{name: getattr(config.gate, name) for name in _NO_MERE_THRESHOLDS})
-    settings = config.model_copy(update={"gate": gate})
-    return hashlib.sha256(f"{settings.result_hash()}:{seed}".encode()).hexdigest()[:16]
+    thresholds = GateConfig.model_fields.keys() - set(_NO_MERE_THRESHOLDS)
+    settings = config.result_hash(exclude={"gate": thresholds})
+    return hashlib.sha256(f"{settings}:{seed}".encode()).hexdigest()[:16]
 
 
 def judge_again(before: Judgement, config: ReconstructConfig) -> Judgement:

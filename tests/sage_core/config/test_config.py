@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from sage_core.config import PRESETS, SageConfig, load_config
 from sage_core.config._load import dotted_keys, nearest_key
+from sage_core.config.reconstruct import ReconstructConfig
 from sage_core.errors import ConfigError
 from sage_core.types import REASON_TEXT, Reason, Stage
 
@@ -94,3 +95,13 @@ def test_a_folder_of_a_presets_name_does_not_hide_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     assert load_config("demo").preset == "demo"
+
+
+def test_what_a_hash_leaves_out_changes_it_no_more():
+    plain = ReconstructConfig()
+    changed = ReconstructConfig(gate={"max_zoom": 0.5})
+    assert plain.result_hash() != changed.result_hash()
+    left_out = {"gate": ["max_zoom"]}
+    assert plain.result_hash(exclude=left_out) == changed.result_hash(exclude=left_out)
+    other = ReconstructConfig(gate={"min_points_frame": 40})
+    assert plain.result_hash(exclude=left_out) != other.result_hash(exclude=left_out)
