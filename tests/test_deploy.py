@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows._server import _MANY_IN_ONE_TRANSACTION
+
 DEPLOY = Path(__file__).parents[1] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 KUBERNETES = [
@@ -25,6 +27,7 @@ API = {
     "Job": "batch/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
 }
+SERVER = ("Deployment", "server")
 SECRET_KEYS = {
     "postgres-password",
     "database-url",
@@ -152,6 +155,17 @@ def test_compose_and_kubernetes_start_the_same():
         assert [w for w in args if "$" not in w and "*" not in w] == [
             w for w in theirs if "$" not in w
         ]
+
+
+def test_their_server_has_the_batches_of_our_own():
+    (server,) = [d for d in KUBERNETES if (d["kind"], d["metadata"]["name"]) == SERVER]
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    pod = {variable["name"]: variable.get("value") for variable in container["env"]}
+    documented = (DEPLOY.parent / "docs/scale.md").read_text()
+    for name, value in _MANY_IN_ONE_TRANSACTION.items():
+        assert COMPOSE["services"]["server"]["environment"][name] == value
+        assert pod[name] == value
+        assert f"{name}={value}\n" in documented
 
 
 def test_the_image_holds_what_is_started():
