@@ -19,7 +19,7 @@ def write_films(folder):
     folder.mkdir()
     torch.set_num_threads(1)  # small batches: more threads only wait for each other
     for name, motion in (("walk", "handheld"), ("tripod", "static")):
-        scene = build_scene(70_003, "V")
+        scene = build_scene(70_001, "V")
         path = camera_path(scene, motion, FPS * SECONDS, FPS, 0)
         write_shots([Shot(scene, path)], folder / f"{name}.mp4", FPS)
     (folder / "no_film.mp4").write_bytes(b"these are only words")
