@@ -77,7 +77,8 @@ def nightly(
     ws = Workspace.open(workspace)
     orders = Orders(
         ws,
-        {"workspace": workspace, "config": config, "until": Deadline.of(config, until).at},
+        {"workspace": workspace, "config": config},
+        Deadline.of(config, until),
         sources or [],
         meant_by_retry(retry),
         Descent(ws, items, select),
@@ -103,6 +104,7 @@ class Orders:
 
     ws: Workspace
     common: dict[str, Any]
+    deadline: Deadline
     sources: list[str]
     retry: Retry
     descent: Descent
@@ -112,7 +114,7 @@ class Orders:
     def of(self, stage: Stage, snapshot: str | None) -> dict[str, Any]:
         """The arguments of a stage's flow; adapt is given what assemble has frozen in this night."""
         arguments = {**self.common, "retry": self.retry, "items": self.descent.at(stage)}
-        arguments["select"] = self.select
+        arguments |= {"select": self.select, "until": self.deadline.at}
         if stage is Stage.ACQUIRE:
             arguments["sources"] = self.sources
         if stage in (Stage.CURATE, Stage.RECONSTRUCT):

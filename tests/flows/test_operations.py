@@ -60,6 +60,20 @@ def test_the_earlier_end_counts():
     assert Deadline.of(budget, now).has_passed
 
 
+def test_a_budget_ends_though_the_clock_was_set_back(monkeypatch):
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=2)
+
+    begun = Deadline.of(load_config(overrides=["run.time_budget_h=1"]))
+    over = Deadline(budget_end_s=begun.budget_end_s - 3600)
+    monkeypatch.setattr("flows._deadline.datetime", Earlier)
+    assert over.has_passed
+    assert not begun.has_passed
+    assert begun.at < datetime.now(UTC)  # by the clock as it is set now, an hour from then
+
+
 def test_a_summary_says_what_is_left_and_why_nothing_was_begun():
     summary = StageSummary("curate", {"accepted": 2}, left=5, done_before=1)
     assert describe(summary) == "curate: 2 accepted, 5 LEFT, the time is up (1 done before)"
