@@ -144,7 +144,7 @@ class Objects:
             except PermissionError as error:
                 raise CatalogError(
                     f"{self.url} does not let us {what} {key!r} ({error}): check the credentials and what "
-                    "they allow"
+                    "they allow, and this machine's clock, by which requests are signed"
                 ) from error
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
