@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from data_catalog._store import RESERVED, SCRATCH, Store, WorkingFolder, copied,
 from sage_core.types import Artifact
 
 _MANIFEST = ".manifest.json"
+_WORK = "work"
 _TRANSFERS = 8
 _COPIED_FIRST_BYTES = 64 << 20
 _UNUSED_S = 24 * 3600.0
@@ -175,6 +175,16 @@ class RemoteStore(Store):
         """Every object below a folder, by its path in the workspace, with its bytes."""
         return self._objects.sizes(self._key(relative))
 
+    def names(self, relative: str) -> list[str]:
+        """What lies directly in a folder, sorted; nothing where there is no folder."""
+        key = self._key(relative)
+        return sorted({f.removeprefix(f"{key}/").partition("/")[0] for f in self.files(relative)})
+
+    def files(self, relative: str) -> list[str]:
+        """Every file below a folder, by its path in the workspace, sorted."""
+        keys = (key for key in self.sizes(relative) if PurePosixPath(key).name != _MANIFEST)
+        return sorted({_without_mark(key) for key in keys})
+
     def exists(self, relative: str) -> bool:
         """Whether a file or a whole folder was published there."""
         key = self._key(relative)
@@ -214,16 +224,24 @@ class RemoteStore(Store):
         top = PurePosixPath(key).parts[0]
         if top not in listed:
             sizes = self._objects.sizes(top)
-            # A file of a folder that was published again goes by its name and its checksum.
-            listed[top] = {name.partition("~")[0]: size for name, size in sizes.items()}
+            listed[top] = {_without_mark(name): size for name, size in sizes.items()}
             listed[top] |= {str(PurePosixPath(name).parent): -1 for name in sizes}
         return listed[top]
 
     def remove(self, relative: str) -> None:
-        """Remove a file or folder: its manifest first, so that no half of it is ever there."""
+        """Remove a file or folder: its manifest first, so that no half of it is ever there.
+
+        What this machine keeps under that path goes, too, but for the cache (:meth:`drop_copies`).
+        """
         key = self._writable_key(relative)
         self._leave_folder(key)
         self._objects.remove([f"{key}/{_MANIFEST}", key, *self._objects.sizes(key)])
+        for place in (self.root / _WORK / key, self.root / key):
+            _files.remove(place)
+
+    def drop_copies(self) -> None:
+        """Remove the cache: its entries do not tell what they are of."""
+        _files.remove(self._cache)
 
     def _leave_folder(self, key: str) -> None:
         """Take a path out of the manifest of the folder that it was published with, if it was."""
@@ -247,7 +265,7 @@ class RemoteStore(Store):
         killed is done again.
         """
         key = self._writable_key(relative)
-        place = self.root / "work" / key
+        place = self.root / _WORK / key
         saved = self._manifest(key)
         if saved is not None:
             with self.scratch() as area:
@@ -274,11 +292,11 @@ class RemoteStore(Store):
         entries = sorted(
             self._cache.glob("*"), key=lambda entry: entry.stat().st_mtime, reverse=True
         )
-        held = 0
+        held, now = 0, _files.file_system_time(self._scratch)
         for entry in entries:
             with suppress(OSError, StoreError):
                 held += _files.size(entry)
-                if held > limit and time.time() - entry.stat().st_mtime > _UNUSED_S:
+                if held > limit and now - entry.stat().st_mtime > _UNUSED_S:
                     _files.remove(entry)
 
     def _upload_folder(self, folder: Path, key: str) -> None:
@@ -367,6 +385,11 @@ class RemoteStore(Store):
         if PurePosixPath(key).parts[0] in RESERVED:
             raise StoreError(f"{relative!r} belongs to the catalog: choose another place")
         return key
+
+
+def _without_mark(key: str) -> str:
+    """The path of an object: a file of a folder that was published again has its checksum behind it."""
+    return key.partition("~")[0]
 
 
 def _is_listed(listing: dict[str, int], key: str, size: int) -> bool:

@@ -118,6 +118,15 @@ class Store:
         files = (file for file in self.path(relative).rglob("*") if file.is_file())
         return {f.relative_to(self.root).as_posix(): f.stat().st_size for f in files}
 
+    def names(self, relative: str) -> list[str]:
+        """What lies directly in a folder, sorted; nothing where there is no folder."""
+        folder = self.path(relative)
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+    def files(self, relative: str) -> list[str]:
+        """Every file below a folder, by its path in the workspace, sorted."""
+        return sorted(self.sizes(relative))
+
     @contextmanager
     def working(self, relative: str) -> Iterator[WorkingFolder]:
         """A folder that lives on while work in it is interrupted and taken up again, also elsewhere."""
@@ -187,6 +196,9 @@ class Store:
         with self.scratch() as area:
             # Out of sight in one step: a kill while a large folder goes leaves no half of it.
             target.rename(area / "old")
+
+    def drop_copies(self) -> None:
+        """Remove the copies that this machine has of what lies at a URL; call it while nothing runs."""
 
     def abandoned(self) -> list[Path]:
         """What killed processes left in the scratch folder, sorted."""

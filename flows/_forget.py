@@ -100,17 +100,16 @@ def _put_up(
 
 def _removed(ws: Workspace) -> Removed | None:
     """What was removed, or None, said why, where a stage is running."""
+    from flows.report import LATEST, write_report
     from tasks.forget import remove_forgotten
 
-    had_report = ws.store.exists("reports/latest")
+    had_report = ws.store.exists(LATEST)
     try:
         removed = remove_forgotten(ws, f"sage forget@{socket.gethostname()}:{os.getpid()}")
     except LeaseHeld as error:
         say("not removed yet:", str(error), "yellow")
         return None
     if had_report:
-        from flows.report import write_report
-
         write_report(ws.address)
     return removed
 

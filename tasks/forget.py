@@ -7,6 +7,7 @@ on disk goes when nothing runs: :func:`remove_forgotten`, before the next assemb
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,14 @@ from sage_core.assembly import shard_name
 from sage_core.errors import SageError
 from sage_core.mining import FINGERPRINT_FILE
 from sage_core.shards import join_shards
+from sage_core.shards.write import clips_name, frames_name
 from sage_core.types import Reason, Stage, Verdict
 from tasks import tombstones
 from tasks.tombstones import Tombstone, Tombstones, fingerprint_path
 
-_SHARDS, _REPORTS, _LINKS = "shards", "reports", "clips/duplicates.json"
+_SHARDS, _EVALUATIONS, _REPORTS = "shards", "evaluations", "reports"
+_LINKS = "clips/duplicates.json"
+_CLIPS_FILE = re.compile(re.escape(clips_name("SHARD")).replace("SHARD", "(.+)"))
 _CLIP_MARK = "_"
 """A clip's id is its video's, this mark, and its frames."""
 
@@ -130,6 +134,7 @@ def remove_forgotten(ws: Workspace, owner: str) -> Removed:
             _rewrite(ws, shard, videos, removed)
         _remove_folders(ws, videos, removed)
         _remove_pages(ws, videos, removed)
+        ws.store.drop_copies()
         removed.items = ws.catalog.expunge(videos)
     return removed
 
@@ -191,64 +196,53 @@ def _keep_fingerprints(ws: Workspace, videos: set[str]) -> None:
             ws.store.write_bytes(fingerprint_path(video), ws.store.read_bytes(there))
 
 
-def _shards_with(ws: Workspace, videos: set[str]) -> list[Path]:
-    """Frames files that hold a clip of these videos, whether the catalog still names them or not."""
-    folder = ws.store.path(_SHARDS)
-    return [
-        file.with_name("frames-" + file.name.removeprefix("clips-"))
-        for file in sorted(folder.glob("clips-*.parquet"))
-        if videos & set(pq.read_table(file, columns=["video"])["video"].to_pylist())
-    ]
+def _shards_with(ws: Workspace, videos: set[str]) -> list[str]:
+    """Shards that hold a clip of these videos, whether the catalog still names them or not."""
+    names = (m[1] for file in ws.store.names(_SHARDS) if (m := _CLIPS_FILE.fullmatch(file)))
+    return [name for name in names if videos & _videos_in(ws, f"{_SHARDS}/{clips_name(name)}")]
 
 
-def _rewrite(ws: Workspace, frames: Path, videos: set[str], removed: Removed) -> None:
+def _videos_in(ws: Workspace, clips: str) -> set[str]:
+    return set(pq.read_table(ws.store.fetch(clips), columns=["video"])["video"].to_pylist())
+
+
+def _rewrite(ws: Workspace, shard: str, videos: set[str], removed: Removed) -> None:
     """Put what else is in a shard into one of its own, and remove it."""
-    relative = frames.relative_to(ws.root).as_posix()
+    frames, clips = f"{_SHARDS}/{frames_name(shard)}", f"{_SHARDS}/{clips_name(shard)}"
     kept = [
         e
         for e in ws.catalog.latest(Stage.ASSEMBLE.value, verdict=Verdict.ACCEPTED.value)
-        if e.artifacts["frames"].path == relative and (e.parent or e.item) not in videos
+        if e.artifacts["frames"].path == frames and (e.parent or e.item) not in videos
     ]
-    removed.shards[relative] = None
+    removed.shards[frames] = None
     if kept:
-        name = shard_name({e.item: e.input_hash for e in kept}, kept[0].config_hash)
+        new = shard_name({e.item: e.input_hash for e in kept}, kept[0].config_hash)
+        whole = ws.store.fetch(kept[0].artifacts["frames"], kept[0].artifacts["clips"]).parent
         with ws.store.scratch() as area:
-            join_shards(
-                [(frames.parent, _shard_of(frames))], area, name, clips={e.item for e in kept}
-            )
+            join_shards([(whole, shard)], area, new, clips={e.item for e in kept})
             artifacts = {
-                kind: ws.store.publish(
-                    area / f"{kind}-{name}.parquet", f"{_SHARDS}/{kind}-{name}.parquet"
-                )
-                for kind in ("frames", "clips")
+                kind: ws.store.publish(area / file, f"{_SHARDS}/{file}")
+                for kind, file in (("frames", frames_name(new)), ("clips", clips_name(new)))
             }
         moved = [replace(e, attempt=e.attempt + 1, artifacts=artifacts, time=_now()) for e in kept]
         ws.catalog.append(moved)
-        removed.shards[relative] = artifacts["frames"].path
-    clips = relative.replace("/frames-", "/clips-")
-    _remove(ws, [clips, relative], removed)
+        removed.shards[frames] = artifacts["frames"].path
+    _remove(ws, [clips, frames], removed)
 
 
 def _remove_folders(ws: Workspace, videos: set[str], removed: Removed) -> None:
     clips = {e.item for e in ws.catalog.latest() if e.parent in videos}
-    models = ws.store.path("sfm")
-    clips |= {p.name for p in models.glob("*") if _video_of(p.name) in videos}
+    clips |= {name for name in ws.store.names("sfm") if _video_of(name) in videos}
     paths = [f"{folder}/{video}" for video in sorted(videos) for folder in ("videos", "clips")]
     _remove(ws, [*paths, *(f"sfm/{clip}" for clip in sorted(clips)), _LINKS], removed)
 
 
 def _remove_pages(ws: Workspace, videos: set[str], removed: Removed) -> None:
     """Evaluations, reports and training runs' pictures of it; the former are made anew when asked for."""
-    pages = [
-        folder.relative_to(ws.root).as_posix()
-        for folder in sorted(ws.store.path("evaluations").glob("*/"))
-        if any(_names_any(file, videos) for file in folder.rglob("*.json"))
-    ]
-    measured = [
-        file.relative_to(ws.root).as_posix()
-        for file in sorted(ws.store.path(_SHARDS).glob("difficulty-*.json"))
-        if _names_any(file, videos)
-    ]
+    folders = [f"{_EVALUATIONS}/{name}" for name in ws.store.names(_EVALUATIONS)]
+    pages = [folder for folder in folders if _names_any(ws, ws.store.files(folder), videos)]
+    files = [f"{_SHARDS}/{name}" for name in ws.store.names(_SHARDS)]
+    measured = [file for file in files if _names_any(ws, [file], videos)]
     seen = [
         f"runs/{run}/{folder}"
         for run in runs_that_saw(ws, videos)
@@ -259,18 +253,15 @@ def _remove_pages(ws: Workspace, videos: set[str], removed: Removed) -> None:
 
 def _remove(ws: Workspace, paths: Iterable[str], removed: Removed) -> None:
     for path in paths:
-        if ws.store.exists(path):
+        if ws.store.exists(path) or ws.store.files(path):  # half of a folder at a URL is not there
             ws.store.remove(path)
             removed.paths.append(path)
 
 
-def _names_any(file: Path, videos: set[str]) -> bool:
-    text = file.read_text(errors="replace")
-    return any(json.dumps(video)[1:-1] in text for video in videos)
-
-
-def _shard_of(frames: Path) -> str:
-    return frames.name.removeprefix("frames-").removesuffix(".parquet")
+def _names_any(ws: Workspace, files: Iterable[str], videos: set[str]) -> bool:
+    """Whether a JSON file among these speaks of one of the videos."""
+    texts = (ws.store.read_bytes(f).decode(errors="replace") for f in files if f.endswith(".json"))
+    return any(json.dumps(video)[1:-1] in text for text in texts for video in videos)
 
 
 def _video_of(clip: str) -> str:

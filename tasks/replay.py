@@ -176,11 +176,16 @@ def _assemble(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) 
 
 def _evaluate(ws: Workspace, event: StageEvent, config: SageConfig, area: Path) -> Iterator[Row]:
     inputs = _present(ws, evaluate_inputs(ws, event.item, config))
+    report = compared(ws, inputs, config, area / "evaluation", _frame_lists(ws, area))
+    yield from _judgements(judgement_of(event), Judgement.accept(figures_of(report)))
+
+
+def _frame_lists(ws: Workspace, area: Path) -> Path:
+    """A copy of the frame lists that the workspace's evaluations have drawn; more may be drawn into it."""
     lists = area / "tuples"
     if ws.store.exists("evaluations/tuples"):
-        shutil.copytree(ws.store.path("evaluations/tuples"), lists)
-    report = compared(ws, inputs, config, area / "evaluation", lists)
-    yield from _judgements(judgement_of(event), Judgement.accept(figures_of(report)))
+        shutil.copytree(ws.store.fetch("evaluations/tuples"), lists)
+    return lists
 
 
 _Replay = Callable[[Workspace, StageEvent, SageConfig, Path], Iterator[Row]]

@@ -133,6 +133,29 @@ def test_what_is_removed_is_gone(store: Store, elsewhere: RemoteStore) -> None:
             elsewhere.fetch(artifact)
 
 
+def test_folders_are_listed_as_if_they_were_here(store: Store, tmp_path: Path) -> None:
+    for one in (store, Store(tmp_path / "local")):
+        publish(one, "runs/r1", a="1", sub_b="2")
+        publish(one, "runs/r1", a="one", sub_b="2")  # at a URL under another name
+        one.write_bytes("runs/alone", b"x")
+        assert one.files("runs") == ["runs/alone", "runs/r1/a", "runs/r1/sub/b"]
+        assert one.names("runs") == ["alone", "r1"]
+        assert one.names("nowhere") == one.files("nowhere") == []
+
+
+def test_copies_of_what_lies_at_a_url_can_go(store: Store, s3_server: Any) -> None:
+    file = store.write_bytes("a/b.bin", b"x")
+    path = store.fetch(file)
+    store.drop_copies()
+    assert not path.exists()
+    assert store.fetch(file).read_bytes() == b"x"
+    with store.working("runs/r1") as work:
+        (work.path / "renders").mkdir()
+        (work.path / "renders/picture").write_text("of it")
+    store.remove("runs/r1/renders")
+    assert not (work.path / "renders").exists()
+
+
 def test_a_part_of_a_folder_can_go(store: Store, elsewhere: RemoteStore) -> None:
     publish(store, "runs/r1", checkpoints_model="1", result="2")
     store.remove("runs/r1/checkpoints")

@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "assembly"))
 import glide
 
 from data_catalog import StageEvent, Workspace
+from data_catalog._objects import Objects
 from flows.cli import app
 from sage_core.acquisition.hosts import HostGate
 from sage_core.config import load_config
@@ -20,7 +21,7 @@ from sage_core.video.ffmpeg import ffmpeg_exe
 from tasks.acquire import Contents, fetch_item, find_items, record_item
 from tasks.assemble import assemble_shard
 from tasks.curate import curate_video
-from tasks.replay import replay, sample
+from tasks.replay import _frame_lists, replay, sample
 
 SET = [
     *("curate.min_duration_s=2", "curate.min_clip_s=2", "curate.min_short_side_px=100"),
@@ -96,6 +97,20 @@ def test_the_same_code_says_the_same_and_writes_nothing(ws, tmp_path):
         assert found.notes == []
     assert everything(ws) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_at_a_url_is_replayed_and_nothing_is_written_there(s3_server, tmp_path):
+    ws = Workspace.open(s3_server.url("replay"))
+    _assembled(ws)
+    with ws.store.working("evaluations/tuples") as lists:
+        (lists.path / "frames.json").write_text("[]")
+    ws.store.drop_copies()
+    before = set(Objects(ws.url).sizes(""))
+    found = replay(ws, Stage.ASSEMBLE, CLIP, CONFIG, tmp_path)
+    assert found.same, [row for row in found.rows if row.difference]
+    assert "rows in frames" in [row.name for row in found.rows]
+    assert [file.name for file in _frame_lists(ws, tmp_path).iterdir()] == ["frames.json"]
+    assert set(Objects(ws.url).sizes("")) == before
 
 
 def test_what_differs_is_named_with_its_size(ws):

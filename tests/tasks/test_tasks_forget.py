@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).parents[1] / "sage_core" / "shards"))
 from shard_scene import make_clip
 
 from data_catalog import LeaseHeld, StageEvent, Workspace
+from data_catalog._objects import Objects
+from data_catalog._remote_store import RemoteStore
 from flows._housekeeping import compacted
 from flows.cli import app
 from sage_core.acquisition.hosts import HostGate
@@ -86,8 +88,12 @@ def renamed(parts, video, url):
 
 @pytest.fixture
 def ws(tmp_path):
+    return filled(tmp_path / "ws")
+
+
+def filled(where):
     """Two videos mined into one shard, a model trained on it, its evaluation, a report."""
-    ws = Workspace.open(tmp_path / "ws")
+    ws = Workspace.open(where)
     with ws.store.scratch() as area:
         with ShardWriter(area, "old") as writer:
             events = fill(ws, GONE, URLS[0], "Ann", 1, writer)
@@ -161,6 +167,37 @@ def test_all_that_came_of_a_video_goes_and_nothing_else(ws):
     ]
     assert "secret" not in ws.catalog.frame(all=True).to_json()  # its files are compressed
     assert remove_forgotten(ws, "test").paths == []
+
+
+@pytest.mark.slow
+def test_at_a_url_it_goes_from_there_and_from_this_machine(s3_server, tmp_path):
+    ws = filled(s3_server.url("forget"))
+    kept_clip = f"{STAYS}_000000_000060"
+    with ws.store.scratch() as area:  # as stages publish them: folders
+        for folder, about in (("evaluations/r1", GONE), ("evaluations/r2", STAYS)):
+            (area / "new/parts").mkdir(parents=True)
+            (area / "new/parts/metrics.json").write_text(json.dumps({"clip": about}))
+            ws.store.publish(area / "new", folder)
+    before = ws.store.fetch(*ws.catalog.find(kept_clip, "assemble").artifacts.values())
+    frames = [f.image for f in ShardReader([before.parent]).frames(kept_clip, range(9))]
+    ws.store.fetch(ws.catalog.find(GONE, "acquire").artifacts["video"])
+    command = ["forget", "-w", ws.url, GONE, "--reason", "asked for", "--now", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    removed = json.loads(done.stdout)["removed"]
+    shard = ws.catalog.find(kept_clip, "assemble").artifacts
+    assert removed["shards"] == {"shards/frames-old.parquet": shard["frames"].path}
+    assert {"runs/r0/renders", "evaluations/r0", "evaluations/r1"} <= set(removed["paths"])
+    assert ws.store.exists("evaluations/r2")
+    there = {key: ws.store._objects.read(key) for key in Objects(ws.url).sizes("")}
+    traces = (b"secret-walk", f"film of {URLS[0]}".encode(), f"{GONE}_".encode())
+    for name, data in (there | everything(ws)).items():
+        assert not any(trace in data for trace in traces) or "snapshots" in str(name), name
+    elsewhere = RemoteStore(tmp_path / "elsewhere", Objects(ws.url))
+    reader = ShardReader([elsewhere.fetch(*shard.values()).parent])
+    assert reader.names == [kept_clip]
+    assert [f.image for f in reader.frames(kept_clip, range(9))] == frames
+    assert remove_forgotten(ws, "test").paths == ["reports"]  # written anew
 
 
 def test_it_is_not_mined_again_under_its_url_or_any_other(ws, tmp_path):
