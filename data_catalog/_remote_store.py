@@ -261,24 +261,28 @@ class RemoteStore(Store):
     def working(self, relative: str) -> Iterator[WorkingFolder]:
         """A folder on this machine with what was saved of it last, wherever that was.
 
-        It is saved at the end of the block, whatever ends it; what was not saved by a process that was
-        killed is done again.
+        It is saved at the end of the block, whatever ends it. What could not be saved, or not by a process
+        that was killed, is taken up on this machine, unless another has gone on since; else it is done again.
         """
         key = self._writable_key(relative)
         place = self.root / _WORK / key
+        note = place.with_name(
+            f"{place.name}.saved"
+        )  # the state at the URL that this machine goes on from
         saved = self._manifest(key)
-        if saved is not None:
+        if saved is not None and not (place.is_dir() and _text(note) == saved.sha256):
             with self.scratch() as area:
                 self._download(Artifact(key, saved.sha256, saved.bytes), area / "saved")
                 _files.remove(place)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 (area / "saved").rename(place)
+            note.write_text(saved.sha256)
         place.mkdir(parents=True, exist_ok=True)
 
         def save() -> None:
             with self.scratch() as area:
                 _still(place, area / "still")
-                self._upload_folder(area / "still", key)
+                note.write_text(self._upload_folder(area / "still", key).sha256)
 
         try:
             yield WorkingFolder(place, save)
@@ -299,7 +303,7 @@ class RemoteStore(Store):
                 if held > limit and now - entry.stat().st_mtime > _UNUSED_S:
                     _files.remove(entry)
 
-    def _upload_folder(self, folder: Path, key: str) -> None:
+    def _upload_folder(self, folder: Path, key: str) -> Manifest:
         before = self._manifest(key) or Manifest()
         new = Manifest.of(folder, key, before)
         kept = {entry.key for entry in before.files.values()}
@@ -313,6 +317,7 @@ class RemoteStore(Store):
                 one.result()
         self._objects.write(f"{key}/{_MANIFEST}", new.to_json().encode())
         self._objects.remove(kept - {entry.key for entry in new.files.values()})
+        return new
 
     def _download(self, artifact: Artifact, target: Path) -> None:
         key = self._key(artifact.path)
@@ -385,6 +390,11 @@ class RemoteStore(Store):
         if PurePosixPath(key).parts[0] in RESERVED:
             raise StoreError(f"{relative!r} belongs to the catalog: choose another place")
         return key
+
+
+def _text(file: Path) -> str:
+    """What a small file says; empty where there is none."""
+    return file.read_text() if file.is_file() else ""
 
 
 def _without_mark(key: str) -> str:

@@ -133,6 +133,29 @@ def test_what_is_removed_is_gone(store: Store, elsewhere: RemoteStore) -> None:
             elsewhere.fetch(artifact)
 
 
+def test_what_could_not_be_saved_is_taken_up_here(
+    store: Store, elsewhere: RemoteStore, s3_server: Any
+) -> None:
+    def put(environ: dict[str, Any]) -> bytes | None:
+        return b"503 Ill" if environ["REQUEST_METHOD"] == "PUT" else None
+
+    with store.working("runs/r1") as work:
+        (work.path / "step").write_text("1")
+    with (
+        s3_server.failing(put),
+        pytest.raises(StorageError),
+        store.working("runs/r1") as work,
+    ):
+        (work.path / "step").write_text("2")
+    assert elsewhere.read_bytes("runs/r1/step") == b"1"
+    with store.working("runs/r1") as work:
+        assert contents(work.path) == {"step": "2"}
+    with elsewhere.working("runs/r1") as work:
+        (work.path / "step").write_text("3")
+    with store.working("runs/r1") as work:
+        assert contents(work.path) == {"step": "3"}
+
+
 def test_folders_are_listed_as_if_they_were_here(store: Store, tmp_path: Path) -> None:
     for one in (store, Store(tmp_path / "local")):
         publish(one, "runs/r1", a="1", sub_b="2")
