@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from sage_core.world.scenes import Scene
 
 Array = npt.NDArray[np.float64]
 ROOMS, FRESH = 41_000, 77_000
-_ROOMS_OF_C = 20
 _SIZE = (480, 360)
 _MOTIONS = ("handheld", "walkthrough", "orbit")
 PHOTOS = ("none", "cropped", "cropped evenly", "noisy", "crossed")
@@ -35,7 +34,7 @@ HALVES = {
     "kitchen": "a", "kitchen, second half": "a", "café": "a", "penthouse": "a", "penthouse, second shot": "a",
     "clinic walk": "a", "clinic rooms": "b", "Colosseum": "b", "bedroom": "b", "fox": "b",
 }  # fmt: skip
-"""By source video; rooms go to either half in turn, fresh rooms are c and then d."""
+"""By source video; rooms go to either half in turn, fresh rooms are c."""
 _MORE = (
     ("kitchen, second half", "7scenes_redkitchen_30fps.mp4", range(400, 1000, 10)),
     ("penthouse", "penthouse_fpv_400p.mp4", uniform(10, 485)),
@@ -49,7 +48,7 @@ class Source:
     """Sound frames of one video with their poses.
 
     Attributes:
-        half: ``a``, ``b``, ``c``: thresholds were chosen on these; ``d``: made after they were, to report on.
+        half: ``a`` to choose thresholds on, ``b`` to report on, ``c`` likewise: made after all was chosen.
         poses: cam_from_world [3, 4] by place among the frames; those without are not compared.
         images: loads every frame, uint8 RGB.
         focal: focal length over the long side.
@@ -67,15 +66,15 @@ class Source:
     ordered: bool = True
 
 
-def sources(data: Path | None, keep: Path, rooms: int, fresh: Iterable[int]) -> Iterator[Source]:
-    """Real ones, where ``data`` is given, and so many rooms of a and b, and of c and d."""
+def sources(data: Path | None, keep: Path, rooms: int, fresh: int) -> Iterator[Source]:
+    """Real ones, where ``data`` is given, and so many rooms of halves a and b, and of c."""
     if data is not None:
         videos = [Case(n, data / "videos" / f, plan("more", list(r))) for n, f, r in _MORE]
         for case in [*real_cases(data), *videos]:
             yield _real(case, keep / case.name / "paper")
     for number in range(rooms):
         yield _room(number)
-    for number in fresh:
+    for number in range(fresh):
         yield _fresh_room(number)
 
 
@@ -136,8 +135,7 @@ def _fresh_room(number: int) -> Source:
     first = _DAMAGES_OF_A_FRESH_ROOM * number
     turn = [(first + at) % len(DAMAGES) for at in range(_DAMAGES_OF_A_FRESH_ROOM)]
     damages = [tuple(DAMAGES)[at] for at in turn]
-    half = "c" if number < _ROOMS_OF_C else "d"
-    return _filmed(f"fresh {number} {family}", half, film, float(rng.uniform(1, 5)), damages)
+    return _filmed(f"fresh {number} {family}", "c", film, float(rng.uniform(1, 5)), damages)
 
 
 def _first_film(

@@ -65,7 +65,7 @@ class GateConfig(Section):
         0.35, "Largest such distance: beyond it, something else is bent to fit.", ge=0
     )
     max_split_half_percent: float = setting(
-        0.5,
+        1.0,
         "Largest distance of the path from that by half or two thirds of its tracks (of two to four such "
         "paths the nearest), in percent of its extent.",
         gt=0,
