@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -19,6 +20,8 @@ from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
 from sage_core.types import Artifact, Reason, Stage
+
+T = TypeVar("T")
 
 WHOLE_NIGHT = "nightly"
 """The turn (:meth:`Catalog.turn`) that a whole night takes, so that two do not overlap."""
@@ -36,6 +39,7 @@ class Catalog:
         self._backend: Backend = backend or LocalBackend(store.root)
         self._logs = {stage.value: self._backend.log(stage.value) for stage in Stage}
         self._held: dict[str, Lease] = {}
+        self._remembered: dict[str, tuple[tuple[int, ...], Any]] = {}
         self._mutex = threading.RLock()
         self._thread = threading.local()
 
@@ -97,6 +101,25 @@ class Catalog:
             yield
         finally:
             self._thread.still = before
+
+    def remembered(self, name: str, stages: Sequence[str], make: Callable[[], T]) -> T:
+        """What ``make`` makes of the latest events of these stages: again only if there are others since.
+
+        For what several ask for in the course of a night; whoever gets it must not change it.
+        """
+        logs = [self._log(stage) for stage in stages]
+        with self._mutex:
+            for log in logs:
+                self._refresh(log)
+            # Should more come while it is made, it is made again the next time.
+            state = tuple(log.changes for log in logs)
+            before = self._remembered.get(name)
+        if before is not None and before[0] == state:
+            return before[1]  # type: ignore[no-any-return]
+        made = make()
+        with self._mutex:
+            self._remembered[name] = (state, made)
+        return made
 
     def next_attempt(self, item: str, stage: str) -> int:
         """The number of the attempt that is about to be made: 1 for the first."""
@@ -191,9 +214,10 @@ class Catalog:
         wanted = set(items)
         with self._mutex:
             found = {
-                event.item
-                for event in self._all()
-                if {event.item, event.parent} & wanted and event.reason != Reason.FORGOTTEN.value
+                item
+                for log in self._logs.values()
+                for item, parent, reason in _schema.rows(log.table(), "item", "parent", "reason")
+                if {item, parent} & wanted and reason != Reason.FORGOTTEN.value
             }
             for log in self._logs.values() if found else ():
                 with self._backend.locked(log.stage):

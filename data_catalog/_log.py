@@ -74,7 +74,11 @@ class StageLog:
     def __init__(self, stage: str, folder: Folder) -> None:
         self.stage = stage
         self.latest: dict[str, StageEvent] = {}
-        self._sequences: dict[str, int] = {}
+        self.changes = 0
+        """How often :attr:`latest` has changed."""
+        self._events = _schema.Events(stage)
+        self._ahead: dict[str, int] = {}
+        """The last sequence numbers of those items whose latest event has another, or that have none."""
         self._folder = folder
         self._seen: set[str] = set()
         self._listing = Listing()
@@ -92,7 +96,7 @@ class StageLog:
         numbered = self._numbered(events)
         name, table = f"event-{_files.fresh_name()}.parquet", _schema.to_table(numbered)
         self._folder.write(name, parquet(table))
-        self._absorb(table)
+        self._absorb(table.to_batches())
         self._seen.add(name)
         self._tidy()
         return numbered
@@ -109,7 +113,7 @@ class StageLog:
             self._recognise(generation)
             for name in names:
                 if not self._knows(name):
-                    self._absorb(self._read(name))
+                    self._absorb(self._batches(name))
                     self._seen.add(name)
             self._seen.intersection_update(names)
             self._counted(generation, names)
@@ -188,7 +192,10 @@ class StageLog:
 
     def _forget(self) -> None:
         """Begin as if nothing had been read; sequence numbers go on."""
+        self._ahead = {item: self._last_sequence(item) for item in {*self.latest, *self._ahead}}
         self.latest.clear()
+        self._events = _schema.Events(self.stage)
+        self.changes += 1
         self._seen.clear()
         self._taken_in = None
 
@@ -210,20 +217,30 @@ class StageLog:
         self._remove(name for name in self._names("_generation-") if name < _pointer(number))
 
     def _numbered(self, events: Sequence[StageEvent]) -> list[StageEvent]:
-        sequences = dict(self._sequences)
+        sequences: dict[str, int] = {}
         numbered = []
         for event in events:
-            sequences[event.item] = sequences.get(event.item, 0) + 1
-            numbered.append(replace(event, sequence=sequences[event.item]))
+            last = sequences.get(event.item) or self._last_sequence(event.item)
+            sequences[event.item] = last + 1
+            numbered.append(replace(event, sequence=last + 1))
         return numbered
 
-    def _absorb(self, table: pa.Table) -> None:
-        items, sequences = table["item"].to_pylist(), table["sequence"].to_pylist()
-        for item, sequence in zip(items, sequences, strict=True):
-            if sequence > self._sequences.get(item, 0):
-                self._sequences[item] = sequence
-        for event in _schema.newest(table, self.stage, self.latest):
-            self.latest[event.item] = event
+    def _last_sequence(self, item: str) -> int:
+        """The greatest sequence number that any event of the item has had; 0 if there was none."""
+        latest = self.latest.get(item)
+        return max(latest.sequence if latest else 0, self._ahead.get(item, 0))
+
+    def _absorb(self, batches: Iterable[pa.RecordBatch]) -> None:
+        for batch in batches:
+            for event in self._events.newest(batch, self.latest):
+                before = self._last_sequence(event.item)
+                self.latest[event.item] = event
+                self.changes += 1
+                if before > event.sequence:
+                    self._ahead[event.item] = before
+            for item, sequence in _schema.rows(batch, "item", "sequence"):
+                if sequence > self._last_sequence(item):
+                    self._ahead[item] = sequence
 
     def _recognise(self, generation: Generation) -> None:
         """The newest part need not be read if all that went into it has been."""
@@ -284,6 +301,12 @@ class StageLog:
             self.refresh()
 
     def _read(self, name: str) -> pa.Table:
+        return self._open(name).read(use_threads=False).select(_schema.SCHEMA.names)
+
+    def _batches(self, name: str) -> Iterable[pa.RecordBatch]:
+        return _schema.batches(self._open(name))
+
+    def _open(self, name: str) -> pq.ParquetFile:
         data, where = self._folder.read(name), f"{self._folder}/{name}"
         try:
             file = pq.ParquetFile(io.BytesIO(data))
@@ -294,7 +317,7 @@ class StageLog:
                 " move it away to redo the work it speaks of"
             ) from error
         _schema.check_version(file.schema_arrow, where)
-        return file.read(use_threads=False).select(_schema.SCHEMA.names)
+        return file
 
     def _remove(self, names: Iterable[str]) -> None:
         self._folder.remove(names)

@@ -104,7 +104,7 @@ class NumberedLog(StageLog):
         while True:
             before, name = _now(), _name(self._last + 1)
             try:
-                self._absorb(self._read(name))
+                self._absorb(self._batches(name))
             except FileNotFoundError:
                 self._looked_at = before
                 return
@@ -125,7 +125,7 @@ class NumberedLog(StageLog):
                 f"{self._folder}/{name} took longer to write than others wait"
                 f" ({_TOO_LATE_S / 60:.0f} minutes), so it may not count: run the stage again"
             )
-        self._absorb(_schema.to_table(events))
+        self._absorb(_schema.to_table(events).to_batches())
         self._last, self._looked_at = self._last + 1, before
         return True
 

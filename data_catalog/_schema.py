@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from data_catalog import _json
+from data_catalog._block import Block
 from data_catalog._errors import CatalogError
 from sage_core.types import Artifact, Reason, Stage, Verdict
 
@@ -19,12 +21,22 @@ VERSION = 1
 VERSION_KEY = b"sage.catalog.version"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageEvent:
+class _Stored:
+    """Where an event that was read finds what it does not hold itself."""
+
+    __slots__ = ("_block", "_place")
+
+    _block: Block
+    _place: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageEvent(_Stored):
     """One judged attempt of one item at one stage: a row of the log.
 
-    Events that were read hold ``figures``, ``artifacts`` and ``details`` as the log does, as JSON, which is
-    parsed whenever one of them is asked for: a catalog keeps many thousand events, and few are looked into.
+    Events that were read hold what plans ask of all of them (:data:`_HELD`); the rest lies in a block that
+    many share, ``figures``, ``artifacts`` and ``details`` as JSON, which is parsed whenever it is asked for:
+    a catalog keeps very many events, and few are looked into.
 
     Attributes:
         item: id of a video, clip or run.
@@ -78,11 +90,15 @@ class StageEvent:
     if not TYPE_CHECKING:  # mypy would take any name for one of its attributes
 
         def __getattr__(self, name: str) -> Any:
-            """What a stored event holds as JSON; Python asks here for what is not among its attributes."""
-            if name not in JSON_COLUMNS:
+            """What lies in the block; Python asks here for what is not among an event's own attributes."""
+            column = _SHARED.get(name)
+            if column is None:
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-            value = json.loads(self.__dict__[_as_text(name)])
-            return _as_artifacts(value) if name == "artifacts" else value
+            value = self._block.value(column, self._place)
+            if name not in JSON_COLUMNS:
+                return value
+            parsed = json.loads(value)
+            return _as_artifacts(parsed) if name == "artifacts" else parsed
 
     def check(self) -> None:
         """Raise ValueError if a field holds what no reader would understand."""
@@ -130,9 +146,18 @@ SCHEMA = pa.schema(
 
 COLUMNS = ("stage", *SCHEMA.names)
 
-_REPEATED = frozenset(("verdict", "reason", "config_hash", "code_version", "host", "time", "run"))
-"""Columns in which many rows have the same text; it is kept once."""
-_ROWS_AT_A_TIME = 10_000
+_HELD = (
+    *("item", "verdict", "parent", "reason", "retryable", "config_hash", "code_version"),
+    *("attempt", "sequence", "host", "run"),
+)
+"""Columns whose values an event that was read holds itself."""
+_REPEATED = frozenset(
+    ("item", "verdict", "parent", "reason", "config_hash", "code_version", "host", "run")
+)
+"""Those of them in which many rows, or those of other stages, have the same text; it is kept once."""
+_SHARED = {name: place for place, name in enumerate(n for n in SCHEMA.names if n not in _HELD)}
+"""The other columns, by their place in a block."""
+_ROWS_AT_A_TIME, _CONVERTED_AT_A_TIME = 16_384, 1024
 
 
 def to_table(events: Sequence[StageEvent]) -> pa.Table:
@@ -150,6 +175,11 @@ def check_version(schema: pa.Schema, where: str) -> None:
         )
 
 
+def rows(table: pa.Table | pa.RecordBatch, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The values of some columns, row by row."""
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
+
+
 def without(table: pa.Table, items: Collection[str]) -> pa.Table:
     """The rows that are not of these items or their parts, and those that say that one is forgotten."""
     names = pa.array(sorted(items), pa.string())
@@ -162,25 +192,63 @@ def without(table: pa.Table, items: Collection[str]) -> pa.Table:
     return table.filter(pc.or_(pc.invert(concerned), kept))
 
 
+class Events:
+    """Makes events of rows; what they do not hold themselves goes into blocks that they share."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._block = Block(len(_SHARED))
+
+    def of(self, batch: pa.RecordBatch) -> Iterator[StageEvent]:
+        """The rows as events."""
+        for start in range(0, batch.num_rows, _CONVERTED_AT_A_TIME):
+            yield from self._of(batch.slice(start, _CONVERTED_AT_A_TIME))
+
+    def _of(self, batch: pa.RecordBatch) -> Iterator[StageEvent]:
+        held = [_values(batch.column(name), name) for name in _HELD]
+        shared = [batch.column(name).to_pylist() for name in _SHARED]
+        for own, others in zip(zip(*held, strict=True), zip(*shared, strict=True), strict=True):
+            yield self._event(own, others)
+
+    def newest(self, batch: pa.RecordBatch, known: dict[str, StageEvent]) -> Iterator[StageEvent]:
+        """Events of the rows that come after what is known of their items; the last one wins.
+
+        In the order of the items: neighbours in a plan are neighbours in a block.
+        """
+        best: dict[str, tuple[tuple[int, int], int]] = {}
+        for index, (item, attempt, sequence) in enumerate(
+            rows(batch, "item", "attempt", "sequence")
+        ):
+            order = (attempt, sequence)
+            old = known.get(item)
+            if (old is None or order > old.order) and (item not in best or order > best[item][0]):
+                best[item] = (order, index)
+        chosen = [index for _, (_, index) in sorted(best.items())]
+        if chosen:
+            yield from self.of(batch.take(pa.array(chosen, pa.int64())))
+
+    def _event(self, own: Sequence[Any], others: Sequence[Any]) -> StageEvent:
+        if self._block.is_full:
+            self._block = Block(len(_SHARED))
+        event = object.__new__(StageEvent)
+        _SET_STAGE(event, self._stage)
+        for put, value in zip(_SET_HELD, own, strict=True):
+            put(event, value)
+        _SET_BLOCK(event, self._block)
+        _SET_PLACE(event, self._block.add(others))
+        return event
+
+
 def to_events(table: pa.Table, stage: str) -> Iterator[StageEvent]:
     """The rows of a file as events."""
+    made = Events(stage)
     for batch in table.to_batches(max_chunksize=_ROWS_AT_A_TIME):
-        columns = [_values(batch[name], name) for name in SCHEMA.names]
-        for row in zip(*columns, strict=True):
-            yield _stored(row, stage)
+        yield from made.of(batch)
 
 
-def newest(table: pa.Table, stage: str, known: dict[str, StageEvent]) -> Iterator[StageEvent]:
-    """Events of the table that come after what is known of their items; the last one wins."""
-    best: dict[str, tuple[tuple[int, int], int]] = {}
-    columns = (table[name].to_pylist() for name in ("item", "attempt", "sequence"))
-    for index, (item, attempt, sequence) in enumerate(zip(*columns, strict=True)):
-        order = (attempt, sequence)
-        old = known.get(item)
-        if (old is None or order > old.order) and (item not in best or order > best[item][0]):
-            best[item] = (order, index)
-    rows = pa.array([index for _, index in best.values()], pa.int64())
-    yield from to_events(table.take(rows), stage)
+def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, some thousand at a time: all of them at once take much memory."""
+    yield from file.iter_batches(_ROWS_AT_A_TIME, columns=SCHEMA.names, use_threads=False)
 
 
 def plain(events: Iterable[StageEvent]) -> list[dict[str, Any]]:
@@ -210,21 +278,14 @@ def _values(column: pa.Array, name: str) -> list[Any]:
     return [v and sys.intern(v) for v in values] if name in _REPEATED else values
 
 
-def _stored(row: Sequence[Any], stage: str) -> StageEvent:
-    """An event with these values of the columns."""
-    event = object.__new__(StageEvent)
-    object.__setattr__(event, "stage", stage)
-    for place, value in zip(_PLACES, row, strict=True):
-        object.__setattr__(event, place, value)
-    return event
+def _setter(name: str) -> Callable[[StageEvent, Any], None]:
+    """Puts a value into a slot of an event that is being made; nobody else changes one."""
+    setter: Callable[[StageEvent, Any], None] = getattr(StageEvent, name).__set__
+    return setter
 
 
-def _as_text(column: str) -> str:
-    """The attribute in which a stored event holds such a column."""
-    return f"_{column}_json"
-
-
-_PLACES = [_as_text(name) if name in JSON_COLUMNS else name for name in SCHEMA.names]
+_SET_STAGE, _SET_BLOCK, _SET_PLACE = map(_setter, ("stage", "_block", "_place"))
+_SET_HELD = [_setter(name) for name in _HELD]
 
 
 def _as_artifacts(parsed: dict[str, Any]) -> dict[str, Artifact]:
