@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -82,7 +81,6 @@ class RemoteStore(Store):
         super().__init__(root)
         self._objects = objects
         self._cache = self.root / "cache"
-        self._thread = threading.local()
 
     def path(self, relative: str) -> Path:
         """A path in this machine's scratch folder; artifacts have none until they are fetched.

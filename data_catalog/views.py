@@ -61,9 +61,8 @@ def done(
     event = ws.catalog.find(item, stage)
     if event is None or (event.config_hash, event.input_hash) != (config_hash, input_hash):
         return None
-    dropped = event.details.get(DROPPED, {})
-    kept = [artifact for name, artifact in event.artifacts.items() if name not in dropped]
-    return event if all(ws.store.verify(artifact) for artifact in kept) else None
+    gone = [name for name, artifact in event.artifacts.items() if not ws.store.verify(artifact)]
+    return None if gone and not event.details.get(DROPPED, {}).keys() >= set(gone) else event
 
 
 def input_hash_of(artifacts: Iterable[Artifact]) -> str:
