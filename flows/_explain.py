@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from data_catalog import CatalogError, StageEvent, Workspace
 from flows._exhibits import event_figures
-from flows.report import titles_of
+from flows.report import title_of
 from sage_core import explain, sandbox
 from sage_core.config.curate import CurateConfig
 from sage_core.errors import ConfigError, SageError
@@ -95,7 +95,7 @@ def explanation(ws: Workspace, item: str) -> Explanation:
     figures, figures_of = _figures(found)
     broken = [name for name, figure in figures.items() if explain.fails(figure)]
     return Explanation(
-        title=titles_of(ws).get(item, item),
+        title=title_of(ws, item) or item,
         item=item,
         source=found.last.source,
         stage=found.last.stage,

@@ -88,9 +88,13 @@ def acquire(
         last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
         known += _ruled_otherwise(ws, known, last, config, stones)
         chosen = [i for i in known if selection.names(i.item, None)]
+        current = config.stage_hash(Stage.ACQUIRE)
         with ws.still():
             missing = [
-                i for i in chosen if _is_wanted(ws, i, last.get(i.item), config, selection, stones)
+                i
+                for i in chosen
+                if is_ruled_otherwise(last.get(i.item), i, config, stones)
+                or (i.item not in stones and _is_wanted(ws, i, current, selection))
             ]
         done, missing = len(chosen) - len(missing), selection.first(missing)
         summary = _fetch_and_record(ws, missing, config, gate, deadline)
@@ -109,7 +113,8 @@ def _fetch_and_record(
 
     Always in threads of this process: they share what is known of hosts that block.
     """
-    run, contents, counts = flow_run_id(), Contents.of(ws), Counts()
+    run, counts = flow_run_id(), Counts()
+    contents = Contents.of(ws) if missing else Contents({})
     tell = ui_progress(Stage.ACQUIRE, len(missing))
     with (
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
@@ -184,17 +189,14 @@ def _ruled_otherwise(
 def _is_wanted(
     ws: Workspace,
     source: SourceItem,
-    last: StageEvent | None,
-    config: SageConfig,
+    config_hash: str,
     selection: Selection,
-    stones: Tombstones,
 ) -> bool:
-    """Whether to fetch or rule on it; not what was dropped since, unless it is asked for again."""
-    if is_ruled_otherwise(last, source, config, stones):
-        return True
-    if source.item in stones:
+    """Whether to fetch it; not what was dropped since, unless it is asked for again."""
+    input_hash = source.input_hash
+    if not wanted(ws, source.item, Stage.ACQUIRE, config_hash, input_hash, selection):
         return False
-    if last is not None and last.details.get(DROPPED) and last.input_hash == source.input_hash:
+    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    if last is not None and last.input_hash == input_hash and last.details.get(DROPPED):
         return selection.repeats(last)
-    current = config.stage_hash(Stage.ACQUIRE)
-    return wanted(ws, source.item, Stage.ACQUIRE, current, source.input_hash, selection)
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +30,6 @@ from sage_core.types import Stage, Verdict
 LATEST = "reports/latest/index.html"
 MOST_ITEMS = 1000
 _URGENCY = {Verdict.FAILED.value: 0, Verdict.REJECTED.value: 1, Verdict.ACCEPTED.value: 2}
-_STAGES = list(Stage)
 
 
 def write_report(workspace: str | Path, out: Path | None = None) -> Path:
@@ -57,14 +56,13 @@ def write_report(workspace: str | Path, out: Path | None = None) -> Path:
 
 def collect(ws: Workspace) -> Report:
     """Read the catalog and the artifacts that it names."""
-    events = ws.catalog.latest()
-    titles = _titles(events)
+    events = ws.catalog.latest()  # in the order of the stages
     notes: list[str] = []
 
     def name(item: str) -> str:
-        return titles.get(item, item)
+        return title_of(ws, item) or item
 
-    items, left_out = _items(events, titles)
+    items, left_out = _items(ws, events)
     scenes, scenes_left_out = _exhibits.scenes(ws, name)
     runs, runs_left_out = _exhibits.runs(ws)
     evaluations, evaluations_left_out = _exhibits.evaluations(ws, notes)
@@ -88,33 +86,25 @@ def collect(ws: Workspace) -> Report:
     )
 
 
-def titles_of(ws: Workspace) -> dict[str, str]:
-    """Item -> what people call it."""
-    return _titles(ws.catalog.latest())
-
-
-def _titles(events: Sequence[StageEvent]) -> dict[str, str]:
-    """Item -> what people call it: a video's title, a clip's video and time span."""
-    titles = {
-        e.item: str(e.details.get("title") or e.source.rpartition("/")[2] or e.item)
-        for e in events
-        if e.stage == Stage.ACQUIRE.value
-    }
-    for event in events:
-        clip = event.details.get("clip")
-        if event.stage == Stage.CURATE.value and event.parent and clip:
-            video = titles.get(event.parent, event.parent)
-            span = f"{clip['start_s']:.1f}–{clip['end_s']:.1f} s" if clip["ordered"] else "photos"
-            titles[event.item] = f"{video}, {span}"
-    return titles
+def title_of(ws: Workspace, item: str) -> str | None:
+    """What people call an item: a video's title, a clip's video and time span; None of a training run."""
+    curated = ws.catalog.find(item, Stage.CURATE.value)
+    if curated is not None and curated.parent and (clip := curated.details.get("clip")):
+        video = title_of(ws, curated.parent) or curated.parent
+        span = f"{clip['start_s']:.1f}–{clip['end_s']:.1f} s" if clip["ordered"] else "photos"
+        return f"{video}, {span}"
+    acquired = ws.catalog.find(item, Stage.ACQUIRE.value)
+    if acquired is None:
+        return None
+    return str(acquired.details.get("title") or acquired.source.rpartition("/")[2] or item)
 
 
 def _stages(ws: Workspace, events: Sequence[StageEvent]) -> list[StageRow]:
     # A part judged together with its whole, such as a clip by curate, carries the whole's time.
-    parts = {(e.stage, part) for e in events for part in e.details.get("children", [])}
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for event in events:
-        if (event.stage, event.item) not in parts:
+        whole = ws.catalog.find(event.parent, event.stage) if event.parent else None
+        if whole is None or event.item not in whole.details.get("children", []):
             seconds[event.stage, _kind(event.stage, event.parent)] += event.seconds
     rows = []
     for row in views.funnel(ws):
@@ -143,24 +133,28 @@ def _settings(events: Sequence[StageEvent]) -> list[Settings]:
     ]
 
 
-def _items(events: Sequence[StageEvent], titles: Mapping[str, str]) -> tuple[list[Item], int]:
+def _items(ws: Workspace, events: Sequence[StageEvent]) -> tuple[list[Item], int]:
     """Items by title, each followed by its parts; if there are too many, the troubled ones are kept."""
-    by_item: dict[str, list[StageEvent]] = {}
-    for event in sorted(events, key=lambda e: _STAGES.index(Stage(e.stage))):
-        by_item.setdefault(event.item, []).append(event)
-    items = [_item(item, steps, titles) for item, steps in by_item.items()]
-    kept = sorted(items, key=lambda item: _URGENCY[item.last.verdict])[:MOST_ITEMS]
+    last = {event.item: event.verdict for event in events}  # the furthest stage's: it comes last
+    kept = sorted(last, key=lambda item: _URGENCY[last[item]])[:MOST_ITEMS]
+    steps: dict[str, list[StageEvent]] = {item: [] for item in kept}
+    for event in events:
+        if event.item in steps:
+            steps[event.item].append(event)
+    titles = {item: title_of(ws, item) for item in kept}
+    items = [_item(ws, item, steps[item], titles[item]) for item in kept]
     order = {"video": 0, "clip": 1, "run": 2}
-    kept.sort(key=lambda item: (order[item.kind], titles.get(item.item, "").casefold(), item.item))
-    return kept, len(items) - len(kept)
+    items.sort(key=lambda i: (order[i.kind], (titles[i.item] or "").casefold(), i.item))
+    return items, len(last) - len(kept)
 
 
-def _item(item: str, events: Sequence[StageEvent], titles: Mapping[str, str]) -> Item:
+def _item(ws: Workspace, item: str, events: Sequence[StageEvent], title: str | None) -> Item:
     first = events[0]
     kind = _kind(first.stage, first.parent)
     # A clip stands below its video: its time span is title enough.
-    whole = titles.get(first.parent or "", first.parent)
-    title = titles.get(item, "training run" if kind == "run" else "").removeprefix(f"{whole}, ")
+    whole = title_of(ws, first.parent) or first.parent if first.parent else None
+    title = title or ("training run" if kind == "run" else "")
+    title = title.removeprefix(f"{whole}, ")
     steps = [
         Step(
             e.stage,
@@ -190,9 +184,9 @@ def _headline(
     if reconstructed:
         facts.append(Fact("clips reconstructed", shown(reconstructed)))
     frames = [
-        e.figures["frames"]["value"]
+        figures["frames"]["value"]
         for e in ws.catalog.latest(Stage.ASSEMBLE.value, verdict="accepted")
-        if "frames" in e.figures
+        if "frames" in (figures := e.figures)
     ]
     if frames:
         facts.append(Fact("frames in shards", shown(int(sum(frames)))))

@@ -198,6 +198,11 @@ def accepted_clips(ws: Workspace) -> list[str]:
 
     A clip of an earlier curation, cut elsewhere, is in the log still but not here.
     """
+    stages = (Stage.ACQUIRE.value, Stage.CURATE.value)
+    return list(ws.catalog.remembered("accepted clips", stages, lambda: _accepted_clips(ws)))
+
+
+def _accepted_clips(ws: Workspace) -> list[str]:
     videos = set(accepted_videos(ws))
     curated = ws.catalog.latest(Stage.CURATE.value, verdict="accepted")
     current = {clip for e in curated if e.item in videos for clip in e.details.get("children", [])}
@@ -270,6 +275,15 @@ def _dropped(ws: Workspace, stage: Stage, inputs: Inputs) -> str | None:
 
 def _current(ws: Workspace, stage: Stage) -> list[str]:
     """Accepted at the stage: current clips, and the further parts that reconstruct made of them."""
+    stages = (Stage.ACQUIRE.value, Stage.CURATE.value, Stage.RECONSTRUCT.value, stage.value)
+    return list(
+        ws.catalog.remembered(
+            f"current at {stage.value}", stages, lambda: _found_current(ws, stage)
+        )
+    )
+
+
+def _found_current(ws: Workspace, stage: Stage) -> list[str]:
     clips = frozenset(accepted_clips(ws))
     current = set(clips)
     for event in ws.catalog.latest(Stage.RECONSTRUCT.value):

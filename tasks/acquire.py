@@ -33,12 +33,14 @@ from sage_core.acquisition.policy import POLICY_REASONS, policy_hash
 from sage_core.acquisition.room import used_bytes
 from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
+from sage_core.config.policy import PolicyConfig
 from sage_core.types import Figure, Judgement, Reason, Stage, Verdict
 from tasks._slots import slot
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 from tasks.tombstones import Tombstones
 
 _INFO = "info.json"
+_NO_RULES = PolicyConfig()
 _SITE_CACHE = "scratch/sites"
 _SITE_FACTS = (
     *("title", "uploader", "uploader_id", "channel", "channel_id", "license", "upload_date"),
@@ -85,7 +87,7 @@ def known_items(ws: Workspace, chosen: Callable[[StageEvent], bool]) -> list[Sou
     return [
         SourceItem.from_json(e.details["asked"])
         for e in events
-        if "asked" in e.details and chosen(e)  # of what was forgotten nobody knows where it lay
+        if chosen(e) and "asked" in e.details  # of what was forgotten nobody knows where it lay
     ]
 
 
@@ -105,6 +107,8 @@ def is_ruled_otherwise(
     if last.reason in POLICY_REASONS:
         return bool(last.details.get("policy") != policy_hash(policy, stones.uploaders))
     if last.verdict != Verdict.ACCEPTED.value:
+        return False
+    if policy == _NO_RULES and not stones.uploaders:
         return False
     refusal = refused_source(source, policy)
     refusal = refusal or refused_content(source, last.details, policy, stones.uploaders)

@@ -48,8 +48,23 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
     A clip whose fingerprint is not there (it was curated before there were any) is compared with none.
     The links found are kept in ``clips/duplicates.json`` and found again there if nothing has changed.
     """
+    removed = _removed_footage(ws)
+    settings = [config.model_dump(), [(c.event.item, c.fingerprint.sha256) for c in removed]]
+    stages = (Stage.ACQUIRE.value, Stage.CURATE.value)
+    changed = ws.catalog.remembered(
+        f"copies under {json.dumps(settings)}", stages, lambda: _changed(ws, config, removed)
+    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    events = [replace(event, attempt=event.attempt + 1, run=run, time=now) for event in changed]
+    return ws.catalog.append(events) if events else []
+
+
+def _changed(
+    ws: Workspace, config: DuplicatesConfig, removed: Sequence[Candidate]
+) -> list[StageEvent]:
+    """The events of clips as they ought to be, of those that are otherwise."""
     with ws.still():
-        candidates = [*_candidates(ws), *_removed_footage(ws)]
+        candidates = [*_candidates(ws), *removed]
     dropped: dict[int, Duplicate] = {}
     if config.enabled:
         links = _links(ws, candidates, config)
@@ -58,17 +73,11 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
         _judged(candidate, dropped.get(at), candidates, config)
         for at, candidate in enumerate(candidates)
     ]
-    changed = [
-        replace(
-            event,
-            attempt=event.attempt + 1,
-            run=run,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+    return [
+        event
         for event, candidate in zip(wanted, candidates, strict=True)
-        if event != candidate.event and not _is_removed(candidate)
+        if event is not candidate.event and event != candidate.event and not _is_removed(candidate)
     ]
-    return ws.catalog.append(changed) if changed else []
 
 
 def _candidates(ws: Workspace) -> list[Candidate]:
@@ -148,10 +157,11 @@ def _judged(
 
 
 def as_curated(event: StageEvent) -> StageEvent:
-    """A clip's verdict as its own pictures gave it, before copies were looked for."""
-    figures = {name: value for name, value in event.figures.items() if name not in _FIGURES}
+    """A clip's verdict as its own pictures gave it, before copies were looked for; maybe the event itself."""
+    known = event.figures
+    figures = {name: value for name, value in known.items() if name not in _FIGURES}
     if event.verdict == Verdict.ACCEPTED.value:
-        return replace(event, figures=figures)
+        return event if len(figures) == len(known) else replace(event, figures=figures)
     if event.reason != Reason.DUPLICATE.value:
         return event
     return replace(event, verdict=Verdict.ACCEPTED.value, reason=None, message="", figures=figures)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -46,55 +48,85 @@ def write_metrics(ws: Workspace) -> Artifact:
 def exposition(ws: Workspace, now: float | None = None) -> str:
     """The workspace's metrics as text."""
     at = time.time() if now is None else now
-    events = {stage: ws.catalog.latest(stage.value) for stage in Stage}
-    metrics = [*_verdicts(events), *_pace(events, at), _bytes(events), *_queues(ws, events, at)]
+    tallies = {stage: _tally(ws, stage) for stage in Stage}
+    metrics = [*_verdicts(tallies), *_pace(tallies, at), _bytes(tallies), *_queues(ws, at)]
     free: list[tuple[dict[str, str], float]] = [({}, float(shutil.disk_usage(ws.root).free))]
     metrics.append(Metric("sage_disk_free_bytes", "gauge", "Free on the workspace's disk.", free))
     return "".join(metric.text() for metric in metrics)
 
 
-_Events = dict[Stage, list[StageEvent]]
+@dataclass(frozen=True)
+class _Tally:
+    """A stage's latest verdicts, counted.
+
+    Attributes:
+        attempts: of all items. They count from 1 for each: that many verdicts were ever given.
+        verdicts: how many items have which.
+        reasons: how often each reason, by verdict.
+        seconds: that the last attempts took.
+        times: of the verdicts, in seconds of Unix time, sorted.
+        bytes: of the files that they name, each once: a shard is an artifact of all its clips.
+    """
+
+    attempts: int
+    verdicts: Counter[str]
+    reasons: dict[str, Counter[str]]
+    seconds: float
+    times: array[float]
+    bytes: int
 
 
-def _verdicts(events: _Events) -> Iterator[Metric]:
-    """Attempts count from 1 for each item and stage: their sum is the number of verdicts ever given."""
-    given = [
-        ({"stage": s.value}, float(sum(e.attempt for e in found))) for s, found in events.items()
-    ]
+def _tally(ws: Workspace, stage: Stage) -> _Tally:
+    """Counted anew when the stage has given a verdict since: each stage of a night asks for all of them."""
+
+    def count() -> _Tally:
+        events = ws.catalog.latest(stage.value)
+        reasons: dict[str, Counter[str]] = {verdict.value: Counter() for verdict in Verdict}
+        for event in events:
+            reasons[event.verdict][str(event.reason)] += 1
+        sizes = {a.path: a.bytes for e in events for a in e.artifacts.values()}
+        return _Tally(
+            sum(e.attempt for e in events),
+            Counter(e.verdict for e in events),
+            reasons,
+            sum(e.seconds for e in events),
+            array("d", sorted(_stamp(e) for e in events)),
+            sum(sizes.values()),
+        )
+
+    return ws.catalog.remembered(f"metrics of {stage.value}", (stage.value,), count)
+
+
+_Tallies = dict[Stage, _Tally]
+
+
+def _verdicts(tallies: _Tallies) -> Iterator[Metric]:
+    given = [({"stage": stage.value}, float(one.attempts)) for stage, one in tallies.items()]
     yield Metric("sage_verdicts_total", "counter", "Verdicts given since the beginning.", given)
     items = [
-        ({"stage": stage.value, "verdict": verdict.value}, float(count))
-        for stage, found in events.items()
-        for verdict, count in _counted(found).items()
+        ({"stage": stage.value, "verdict": verdict.value}, float(one.verdicts[verdict.value]))
+        for stage, one in tallies.items()
+        for verdict in Verdict
     ]
     yield Metric("sage_items", "gauge", "Items by the verdict that they have.", items)
     for verdict, name in ((Verdict.FAILED, "failures"), (Verdict.REJECTED, "rejections")):
         reasons = [
             ({"stage": stage.value, "reason": reason}, float(count))
-            for stage, found in events.items()
-            for reason, count in sorted(_reasons(found, verdict).items())
+            for stage, one in tallies.items()
+            for reason, count in sorted(one.reasons[verdict.value].items())
         ]
         yield Metric(
             f"sage_{name}", "gauge", f"Items that are {verdict.value}, by reason.", reasons
         )
 
 
-def _counted(events: Iterable[StageEvent]) -> dict[Verdict, int]:
-    counts = Counter(event.verdict for event in events)
-    return {verdict: counts[verdict.value] for verdict in Verdict}
-
-
-def _reasons(events: Iterable[StageEvent], verdict: Verdict) -> Counter[str]:
-    return Counter(str(e.reason) for e in events if e.verdict == verdict.value)
-
-
-def _pace(events: _Events, now: float) -> Iterator[Metric]:
+def _pace(tallies: _Tallies, now: float) -> Iterator[Metric]:
     recent, seconds, last = [], [], []
-    for stage, found in events.items():
-        times = [_stamp(e) for e in found]
-        recent.append(({"stage": stage.value}, float(sum(now - t <= _HOUR_S for t in times))))
-        seconds.append(({"stage": stage.value}, sum(e.seconds for e in found)))
-        last += [({"stage": stage.value}, max(times))] if times else []
+    for stage, one in tallies.items():
+        before = bisect_left(one.times, now - _HOUR_S)
+        recent.append(({"stage": stage.value}, float(len(one.times) - before)))
+        seconds.append(({"stage": stage.value}, one.seconds))
+        last += [({"stage": stage.value}, one.times[-1])] if one.times else []
     yield Metric("sage_items_last_hour", "gauge", "Items judged within the last hour.", recent)
     yield Metric(
         "sage_item_seconds", "gauge", "Seconds that the items' last attempts took.", seconds
@@ -104,16 +136,12 @@ def _pace(events: _Events, now: float) -> Iterator[Metric]:
     )
 
 
-def _bytes(events: _Events) -> Metric:
-    """Each file once: a shard is an artifact of all its clips."""
-    samples = []
-    for stage, found in events.items():
-        sizes = {a.path: a.bytes for e in found for a in e.artifacts.values()}
-        samples.append(({"stage": stage.value}, float(sum(sizes.values()))))
+def _bytes(tallies: _Tallies) -> Metric:
+    samples = [({"stage": stage.value}, float(one.bytes)) for stage, one in tallies.items()]
     return Metric("sage_artifact_bytes", "gauge", "What the stage's verdicts name.", samples)
 
 
-def _queues(ws: Workspace, events: _Events, now: float) -> Iterator[Metric]:
+def _queues(ws: Workspace, now: float) -> Iterator[Metric]:
     """Items that a stage has not judged yet, and since when the oldest waits."""
     ready = (
         (Stage.CURATE, Stage.ACQUIRE, accepted_videos(ws)),
@@ -121,18 +149,20 @@ def _queues(ws: Workspace, events: _Events, now: float) -> Iterator[Metric]:
         (Stage.ASSEMBLE, Stage.RECONSTRUCT, reconstructed_clips(ws)),
     )
     waiting, ages = [], []
-    for stage, before, items in ready:
-        judged = {e.item for e in events[stage]}
-        since = {e.item: _stamp(e) for e in events[before]}
-        queue = [since[item] for item in items if item not in judged]
-        waiting.append(({"stage": stage.value}, float(len(queue))))
-        ages.append(({"stage": stage.value}, max(0.0, now - min(queue)) if queue else 0.0))
+    with ws.catalog.still():
+        for stage, before, items in ready:
+            queue = [i for i in items if ws.catalog.find(i, stage.value) is None]
+            made = (ws.catalog.find(item, before.value) for item in queue)
+            oldest = min((_stamp(event) for event in made if event), default=now)
+            waiting.append(({"stage": stage.value}, float(len(queue))))
+            ages.append(({"stage": stage.value}, max(0.0, now - oldest)))
     yield Metric("sage_queue_items", "gauge", "Items that wait for their first verdict.", waiting)
     yield Metric("sage_queue_age_seconds", "gauge", "How long the oldest of them waits.", ages)
 
 
 def _stamp(event: StageEvent) -> float:
-    return datetime.fromisoformat(event.time).timestamp() if event.time else 0.0
+    when = event.time
+    return datetime.fromisoformat(when).timestamp() if when else 0.0
 
 
 def _labels(labels: dict[str, str]) -> str:

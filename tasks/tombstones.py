@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,7 +118,7 @@ class Tombstones:
         """Ids of the items that were removed one by one, or with their uploader."""
         return [stone.key for stone in self if stone.kind is Kind.VIDEO]
 
-    @property
+    @cached_property
     def uploaders(self) -> frozenset[str]:
         """Hashes of the uploaders of whom nothing is wanted."""
         return frozenset(s.sha256 for s in self if s.kind is Kind.UPLOADER)

@@ -21,7 +21,7 @@ _LIMITS = Limits(wall_s=120, memory_mb=1024)
 _OPEN_END_S = 1e9  # past the end of any video, and a number in JSON
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One line of a list; ``section`` is the part to use, start and end in seconds."""
 

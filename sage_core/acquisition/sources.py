@@ -52,7 +52,7 @@ class SourceKind(StrEnum):
     BAD = "bad"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceItem:
     """One item to acquire.
 
