@@ -124,7 +124,7 @@ def run(folder: Path, filled: int, items: int, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     config = load_config(overrides=list(SETTINGS))
     if filled:
-        _in_a_process(_fill, folder, config, filled)
+        fill_apart(folder, filled)
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     fill_s = spent.ru_utime + spent.ru_stime
     with prefect_api(folder) as url, in_place() as stand_ins:
@@ -140,14 +140,20 @@ def run(folder: Path, filled: int, items: int, out: Path) -> None:
     )
 
 
-def _fill(folder: Path, config: SageConfig, filled: int) -> None:
+def fill_apart(folder: Path, filled: int) -> None:
+    """Make a workspace with so many finished films, in a process of its own."""
+    in_a_process(_fill, folder, filled)
+
+
+def _fill(folder: Path, filled: int) -> None:
     prepare_environment(folder)
     from benchmarks.filled import fill  # imports Prefect, which reads its settings then
 
+    config = load_config(overrides=list(SETTINGS))
     fill(Workspace.open(folder), config, [address(number) for number in range(filled)])
 
 
-def _in_a_process(work: Callable[..., None], *arguments: Any) -> None:
+def in_a_process(work: Callable[..., None], *arguments: Any) -> None:
     """Call ``work`` in a new process.
 
     Raises:
@@ -209,7 +215,7 @@ def run_apart(folder: Path, filled: int, items: int) -> Result:
     out = folder.with_suffix(".json")
     given = os.environ.pop("PREFECT_API_URL", None)
     try:
-        _in_a_process(run, folder, filled, items, out)
+        in_a_process(run, folder, filled, items, out)
     finally:
         if given is not None:
             os.environ["PREFECT_API_URL"] = given
