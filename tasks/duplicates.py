@@ -48,15 +48,24 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
     A clip whose fingerprint is not there (it was curated before there were any) is compared with none.
     The links found are kept in ``clips/duplicates.json`` and found again there if nothing has changed.
     """
-    removed = _removed_footage(ws)
-    settings = [config.model_dump(), [(c.event.item, c.fingerprint.sha256) for c in removed]]
-    stages = (Stage.ACQUIRE.value, Stage.CURATE.value)
-    changed = ws.catalog.remembered(
-        f"copies under {json.dumps(settings)}", stages, lambda: _changed(ws, config, removed)
-    )
+    changed = _changed_since(ws, config, _removed_footage(ws))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     events = [replace(event, attempt=event.attempt + 1, run=run, time=now) for event in changed]
     return ws.catalog.append(events) if events else []
+
+
+def _changed_since(
+    ws: Workspace, config: DuplicatesConfig, removed: Sequence[Candidate]
+) -> list[StageEvent]:
+    """As :func:`_changed`; once for curate and reconstruct, as long as the file of links is there."""
+    if config.enabled and not ws.store.exists(LINKS_FILE):
+        return _changed(ws, config, removed)
+    given = [config.model_dump(), [(c.event.item, c.fingerprint.sha256) for c in removed]]
+    return ws.catalog.remembered(
+        f"copies under {json.dumps(given)}",
+        (Stage.ACQUIRE.value, Stage.CURATE.value),
+        lambda: _changed(ws, config, removed),
+    )
 
 
 def _changed(
