@@ -23,7 +23,6 @@ from tasks._plan import (
 from tasks._unit import ChildOutcome, Outcome, judge
 from tasks.curate import curate_video
 from tasks.prune import prune, spare
-from tasks.tombstones import Tombstones
 
 CONFIG = load_config(
     overrides=[
@@ -135,9 +134,8 @@ def test_what_was_dropped_is_not_done_again_and_can_be_brought_back(ws):
     assert spare(ws, CONFIG) == []
     assert missing(ws) == []
     assert accepted_clips(ws) == clips
-    assert not _is_wanted(
-        ws, source, ws.catalog.find(source.item, "acquire"), CONFIG, Selection(), Tombstones.of(ws)
-    )
+    current = CONFIG.stage_hash(Stage.ACQUIRE)
+    assert not _is_wanted(ws, source, current, Selection())
     # New settings leave the verdict as it is, and tell how to get another one.
     other = load_config(overrides=["curate.min_travel=0.5", "assemble.jpeg_quality=50"])
     plan = plan_curate(ws, other, Selection())
@@ -150,9 +148,7 @@ def test_what_was_dropped_is_not_done_again_and_can_be_brought_back(ws):
     assert plan_curate(ws, other, Selection(), stored=True).missing != []
     # Asked for, it is fetched again, and all is as before.
     again = Selection.of(ws, Stage.ACQUIRE, "all", [source.item])
-    assert _is_wanted(
-        ws, source, ws.catalog.find(source.item, "acquire"), CONFIG, again, Tombstones.of(ws)
-    )
+    assert _is_wanted(ws, source, current, again)
     copy = _file(ws, before.artifacts["video"].path)
     outcome = Outcome(Judgement.accept(), {"video": copy}, {"asked": source.to_json()})
     _judge(ws, Stage.ACQUIRE, source.item, source.input_hash, outcome)
