@@ -237,7 +237,6 @@ def _kill_group(child: Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     ended(child, flags=0)
-    _warm.reap(child.pid)
 
 
 def _environment(limits: Limits, env: Mapping[str, str] | None) -> dict[str, str]:

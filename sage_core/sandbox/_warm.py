@@ -1,8 +1,8 @@
 """Processes that have imported what many children need, and are forked into them.
 
 Importing OpenCV, COLMAP and the rest takes up to a second of CPU, as long as the work on a short clip. A warm
-process does it once and then nothing but fork. Its children become the runner's own (it is made their
-subreaper), so that they are waited for, accounted and killed as any other.
+process does it once and then nothing but fork. Its children are handed to the runner (a subreaper for just
+that moment), so that they are waited for, accounted and killed as any other.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -38,8 +38,7 @@ class Warm:
     """A process that waits with its imports done; gone when this one is."""
 
     def __init__(self, imports: Sequence[str], environment: Mapping[str, str]) -> None:
-        _adopt_orphans()
-        self.environment, self._lock = environment, Lock()
+        self.environment = environment
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = [sys.executable, "-m", "sage_core.sandbox._child", str(os.getpid())]
         with theirs:
@@ -60,7 +59,7 @@ class Warm:
             SandboxError: the process is not there any more.
         """
         wanted = json.dumps([request, reply, str(Path.cwd())]).encode()
-        with self._lock:
+        with _adopting():
             try:
                 socket.send_fds(self._channel, [wanted], [log])
                 pid = int(self._channel.recv(64) or 0)
@@ -79,6 +78,7 @@ class Warm:
 
 _warm: dict[tuple[int, tuple[str, ...]], Warm] = {}
 _starting = Lock()
+_forking = Lock()
 
 
 def warm(imports: Sequence[str], environment: Mapping[str, str]) -> Warm:
@@ -111,15 +111,21 @@ def _close_all() -> None:
             process.close()
 
 
-def _adopt_orphans() -> None:
-    """What a descendant leaves behind becomes a child of this process, not of process 1."""
+@contextmanager
+def _adopting() -> Iterator[None]:
+    """Within, what a descendant leaves behind becomes a child of this process, not of process 1.
+
+    Only then: nobody here would wait for other orphans, and they would stay as zombies.
+    """
+    with _forking:
+        _adopt_orphans(True)
+        try:
+            yield
+        finally:
+            _adopt_orphans(False)
+
+
+def _adopt_orphans(on: bool) -> None:
     pr_set_child_subreaper = 36
-    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0):
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, int(on), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "this process cannot become a subreaper")
-
-
-def reap(group: int) -> None:
-    """Wait for what a killed process group left to this process."""
-    with suppress(ChildProcessError):
-        while True:
-            os.waitpid(-group, 0)
