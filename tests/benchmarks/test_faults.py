@@ -1,12 +1,9 @@
 """The harness of faults: its faults strike, and its comparison sees what differs and nothing else."""
 
-import os
 import random
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +12,6 @@ from benchmarks.fault_kinds import FAULTS
 from benchmarks.faults import difference
 from data_catalog import StageEvent, Workspace
 
-ROOT = Path(__file__).parents[2]
-_FILES = 24
 WAITS = "import time; time.sleep(600)"
 SEES_THE_CLOCK_TURN = """
 import time
@@ -65,45 +60,6 @@ def test_the_clock_goes_back_for_a_child_and_steady_clocks_go_on(hit, tmp_path):
 def test_the_store_refuses_for_a_while(hit, monkeypatch):
     monkeypatch.setattr(fault_kinds, "_ILLNESSES", ("503",))
     assert hit("store", ASKS_UNTIL_REFUSED) == ("503", "refused", "s3://sage-test/ws")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["clock", "store"])
-def test_a_run_that_is_hit_ends_as_it_would(fault, tmp_path, monkeypatch):
-    if fault == "clock":
-        pytest.importorskip("libfaketime")
-    monkeypatch.setattr(fault_kinds, "_AWAY_S", 15.0)  # longer than a request is tried again
-    (tmp_path / "films").mkdir()
-    for number in range(_FILES):
-        (tmp_path / f"films/{number}.mp4").write_text(f"these are only {number} words")
-    with FAULTS[fault](tmp_path / "ws", tmp_path / "films") as armed:
-        first = acquire(armed.address, tmp_path / "films")
-        while first.poll() is None and not list(tmp_path.rglob("prefect/server.json")):
-            time.sleep(0.05)
-        what = armed.hit(first, 0.0, random.Random(0))
-        output = first.communicate(timeout=600)[0]
-        assert not what.startswith("nothing"), output
-        again = acquire(armed.address, tmp_path / "films", "--retry", "failed")
-        output += again.communicate(timeout=600)[0]
-        assert again.returncode == 0, output
-        ws = Workspace.open(armed.address, create=False)
-        verdicts = [(e.verdict, e.reason) for e in ws.catalog.latest()]
-        assert verdicts == [("rejected", "not_video")] * _FILES
-        assert list((ws.root / "scratch").iterdir()) == []
-
-
-def acquire(workspace, films, *options):
-    """``sage run`` of the first stage with a server of its own."""
-    words = ["run", "--workspace", workspace, "--stages", "acquire", str(films), *options]
-    given = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**given, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-    )
 
 
 def test_a_process_is_killed(hit):
