@@ -32,11 +32,7 @@ KINDS = {
 def row(kind: str, modules: tuple[str, ...], rounds: int) -> dict[str, Any]:
     """Median CPU seconds of a child of that kind, both ways."""
     _cpu_s(modules, modules)
-    (warm,) = (
-        process
-        for process in psutil.Process().children()
-        if process.cmdline()[-len(modules) :] == list(modules)
-    )
+    warm = _newest_with(modules)
     times = warm.cpu_times()
     pairs = [(_cpu_s(modules, ()), _cpu_s(modules, modules)) for _ in range(rounds)]
     alone, forked = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -48,6 +44,17 @@ def row(kind: str, modules: tuple[str, ...], rounds: int) -> dict[str, Any]:
         "warm process, once": times.user + times.system,
         "its MiB": warm.memory_info().rss / 2**20,
     }
+
+
+def _newest_with(modules: tuple[str, ...]) -> psutil.Process:
+    """The warm process of these modules."""
+    living = [
+        process
+        for process in psutil.Process().children()
+        if process.status() != psutil.STATUS_ZOMBIE
+        and process.cmdline()[-len(modules) :] == list(modules)
+    ]
+    return max(living, key=lambda process: process.create_time())
 
 
 def _cpu_s(modules: tuple[str, ...], imports: tuple[str, ...]) -> float:
