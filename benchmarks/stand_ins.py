@@ -123,7 +123,7 @@ def file_figures() -> dict[str, Figure]:
     }
 
 
-def called(function: str, arguments: Mapping[str, Any], _limits: object) -> Any:
+def called(function: str, arguments: Mapping[str, Any], _limits: object, **_: object) -> Any:
     """What the child process of a stage would answer, its files included."""
     return _CHILDREN[function](**arguments)
 
