@@ -71,15 +71,13 @@ def _kill(folder: Path, films: Path) -> Iterator[Armed]:
     """SIGKILL of a random process of the night."""
 
     def hit(command: Command, after_s: float, rng: random.Random) -> str:
-        if _has_ended(command, after_s):
-            return "nothing: it had ended"
         with suppress(psutil.Error):
-            flow = psutil.Process(command.pid)
-            victim = rng.choice([flow, *flow.children(recursive=True)])
-            name = named(victim)
-            victim.send_signal(signal.SIGKILL)
-            return name
-        return "nothing: it had just ended"
+            if living := _living(command, after_s):
+                victim = rng.choice(living)
+                name = named(victim)
+                victim.send_signal(signal.SIGKILL)
+                return name
+        return "nothing: it had ended"
 
     yield Armed(str(folder), hit)
 
@@ -89,10 +87,8 @@ def _server(folder: Path, films: Path) -> Iterator[Armed]:
     """Prefect's server stands still for a minute."""
 
     def hit(command: Command, after_s: float, rng: random.Random) -> str:
-        if _has_ended(command, after_s):
-            return "nothing: it had ended"
         with suppress(psutil.Error):
-            for process in psutil.Process(command.pid).children(recursive=True):
+            for process in _living(command, after_s):
                 if named(process) == "server":
                     process.suspend()
                     time.sleep(_AWAY_S)
@@ -211,6 +207,14 @@ def faked_time() -> Path:
     raise SystemExit(
         "--fault clock needs libfaketime: pip install libfaketime, or Debian's package faketime"
     )
+
+
+def _living(command: Command, after_s: float) -> list[psutil.Process]:
+    """The processes of a night after so many seconds, its flow first; none if it had ended."""
+    if _has_ended(command, after_s):
+        return []
+    flow = psutil.Process(command.pid)
+    return [flow, *flow.children(recursive=True)]
 
 
 def _has_ended(command: Command, within_s: float) -> bool:
