@@ -3,6 +3,7 @@
 from data_catalog._catalog import WHOLE_NIGHT, Catalog
 from data_catalog._errors import CatalogError, LeaseHeld, LeaseLost, StorageError, StoreError
 from data_catalog._lease import Held, Lease
+from data_catalog._notes import Note
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store, WorkingFolder
@@ -18,6 +19,7 @@ __all__ = [
     "Lease",
     "LeaseHeld",
     "LeaseLost",
+    "Note",
     "Snapshot",
     "StageEvent",
     "StorageError",

@@ -18,11 +18,15 @@ _RESERVE_BYTES = 1 << 20
 
 
 class Backend(Protocol):
-    """The four things that a catalog needs of where it is kept."""
+    """What a catalog needs of where it is kept."""
 
     @property
     def snapshots(self) -> Folder:
         """Where frozen lists of shards are."""
+
+    @property
+    def notes(self) -> Folder:
+        """Where is kept what was found by reading the logs."""
 
     def log(self, stage: str) -> StageLog:
         """The log of a stage."""
@@ -49,6 +53,7 @@ class LocalBackend:
         self._locks, self._leases = self._folder("locks"), self._folder("leases")
         self._events = self._folder("events")
         self.snapshots = LocalFolder(self._folder("snapshots"), self._temporary)
+        self.notes = LocalFolder(self._folder("notes"), self._temporary)
 
     def log(self, stage: str) -> StageLog:
         return StageLog(stage, LocalFolder(self._events / f"stage={stage}", self._temporary))
@@ -95,6 +100,7 @@ class RemoteBackend:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self.snapshots = self._folder("snapshots")
+        self.notes = self._folder("notes")
 
     def log(self, stage: str) -> StageLog:
         return NumberedLog(stage, self._folder(f"events/stage={stage}"))

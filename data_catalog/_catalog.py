@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from data_catalog._backend import Backend, LocalBackend
 from data_catalog._errors import StoreError
 from data_catalog._lease import Held, Lease
 from data_catalog._log import StageLog
+from data_catalog._notes import Note
 from data_catalog._schema import StageEvent
 from data_catalog._snapshot import Snapshot
 from data_catalog._store import Store
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 WHOLE_NIGHT = "nightly"
 """The turn (:meth:`Catalog.turn`) that a whole night takes, so that two do not overlap."""
+_NOTES_VERSION = 1
 
 
 class Catalog:
@@ -120,6 +123,20 @@ class Catalog:
         with self._mutex:
             self._remembered[name] = (state, made)
         return made
+
+    def note(self, name: str, stages: Iterable[str], given: Any = None) -> Note:
+        """What was found last by whoever asked this of these stages, unless they have news since.
+
+        Unlike what is :meth:`remembered` it outlives the process, and a night without news need not read the
+        log. ``given`` (plain data) is what else the answer depends on. One note is kept under a name.
+        """
+        logs = [self._log(stage) for stage in stages]
+        if self._is_still:  # this thread looks at an older state than the files tell
+            return Note.blank()
+        with self._mutex:
+            # Taken before anything is read: should more come meanwhile, the note is out of date at once.
+            state = [_NOTES_VERSION, [log.state() for log in logs], given]
+        return Note(self._backend.notes, name, json.dumps(state).encode())
 
     def next_attempt(self, item: str, stage: str) -> int:
         """The number of the attempt that is about to be made: 1 for the first."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from data_catalog._errors import StoreError
 from data_catalog._process import Process
 
+FOLDER = -1
+"""What :func:`size` says of a folder that it does not look into."""
 _ABANDONED_S = 24 * 3600.0
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -129,8 +131,8 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size(path: Path | str) -> int:
-    """Bytes of a file, or of all files in a folder; a plan asks this of every artifact.
+def size(path: Path | str, *, inside: bool = True) -> int:
+    """Bytes of a file, or of all files in a folder; :data:`FOLDER` of one that is not to be looked into.
 
     Raises:
         StoreError: as of :func:`plain_files`.
@@ -140,6 +142,8 @@ def size(path: Path | str) -> int:
         return info.st_size
     if not stat.S_ISDIR(info.st_mode):
         raise _not_plain(path)
+    if not inside:
+        return FOLDER
     with os.scandir(path) as entries:
         return sum(size(entry.path) for entry in entries)
 

@@ -121,6 +121,16 @@ class StageLog:
 
         self._consistently(take_in)
 
+    def state(self) -> list[str]:
+        """The files that count, for whoever asks whether anything was recorded since; none is read."""
+        files: list[str] = []
+
+        def take_in(_: Generation, names: list[str]) -> None:
+            files[:] = names
+
+        self._consistently(take_in)
+        return files
+
     def table(self) -> pa.Table:
         """Every event of the log, once."""
         tables: list[pa.Table] = []

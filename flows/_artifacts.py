@@ -21,6 +21,7 @@ from flows._sheets import night_sheet
 from flows._summary import StageSummary, describe
 from sage_core.config import SageConfig
 from sage_core.types import Artifact, Stage, Verdict
+from tasks._rest import noted
 
 REPORTS_URL = "SAGE_REPORTS_URL"
 """Environment variable: where the workspace's reports are served, if they are."""
@@ -35,11 +36,10 @@ def publish_stage(ws: Workspace, summary: StageSummary, config: SageConfig, run:
         key=f"{summary.stage}-summary",
         description=f"What {summary.stage} judged in this run, and why it said no.",
     )
-    failures = ws.catalog.latest(summary.stage, verdict=Verdict.FAILED.value)
-    settings = settings_argument(ws, config) if failures else ""
-    if failures:
+    settings = settings_argument(ws, config)
+    if failures := _failures(ws, summary, settings, run):
         create_table_artifact(
-            failure_rows(ws, failures, settings, run),
+            failures,
             key=f"{summary.stage}-failures",
             description="Items that could not be judged, this run's first. `again` does just one of them.",
         )
@@ -50,7 +50,7 @@ def publish_stage(ws: Workspace, summary: StageSummary, config: SageConfig, run:
             key=f"{summary.stage}-warning",
             description="The run completed less than everything.",
         )
-    if summary.stage == Stage.CURATE.value:
+    if summary.stage == Stage.CURATE.value and summary.judged:
         _publish_sheets(ws, run)
 
 
@@ -80,13 +80,32 @@ def publish_gate(rows: Sequence[Mapping[str, Any]], text: str) -> None:
 
 def funnel_rows(ws: Workspace) -> list[dict[str, Any]]:
     """The funnel as a table: a row a stage and kind of item."""
-    return [
+    note = noted(ws, "funnel", Stage.EVALUATE)
+    if note.value is not None:
+        return list(note.value)
+    rows = [
         {
             **{key: value for key, value in row.items() if key != "reasons"},
             "reasons": ", ".join(f"{name} {n}" for name, n in row["reasons"].items()),
         }
         for row in views.funnel(ws)
     ]
+    note.keep(rows)
+    return rows
+
+
+def _failures(
+    ws: Workspace, summary: StageSummary, settings: str, run: str
+) -> list[dict[str, Any]]:
+    """:func:`failure_rows` of all that stand; those of before, where this run has judged nothing."""
+    stage = Stage(summary.stage)
+    note = noted(ws, f"failures-{stage.value}", stage, [ws.address, settings], first=stage)
+    if note.value is not None and not summary.judged:
+        return list(note.value)
+    failures = ws.catalog.latest(stage.value, verdict=Verdict.FAILED.value)
+    rows = failure_rows(ws, failures, settings, run)
+    note.keep(rows)
+    return rows
 
 
 def failure_rows(

@@ -33,12 +33,14 @@ from flows._stage import (
 )
 from flows._summary import StageSummary
 from sage_core.acquisition.hosts import HostGate
+from sage_core.acquisition.policy import policy_hash
 from sage_core.acquisition.room import Room
 from sage_core.acquisition.sources import SourceItem
 from sage_core.config import SageConfig
 from sage_core.config.policy import PolicyConfig
 from sage_core.types import Stage, Verdict
 from tasks._plan import Retry, Selection, Selector, wanted
+from tasks._rest import keep_rest, noted, rest_of
 from tasks._unit import Attempt
 from tasks.acquire import (
     Contents,
@@ -83,23 +85,41 @@ def acquire(
         gate = HostGate(config.acquire.block_after, room)
         selection = Selection.of(ws, Stage.ACQUIRE, meant_by_retry(retry), items, select)
         named = find_items(workspace, sources or [], config, gate)
-        stones = Tombstones.of(ws)
-        known = _with_known(ws, named, selection)
-        last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
-        known += _ruled_otherwise(ws, known, last, config, stones)
-        chosen = [i for i in known if selection.names(i.item, None)]
-        current = config.stage_hash(Stage.ACQUIRE)
-        with ws.still():
-            missing = [
-                i
-                for i in chosen
-                if is_ruled_otherwise(last.get(i.item), i, config, stones)
-                or (i.item not in stones and _is_wanted(ws, i, current, selection))
-            ]
-        done, missing = len(chosen) - len(missing), selection.first(missing)
+        missing, done = _plan(ws, named, config, selection)
         summary = _fetch_and_record(ws, missing, config, gate, deadline)
         summary = replace(summary, done_before=done)
     return conclude(ws, summary, config)
+
+
+def _plan(
+    ws: Workspace, named: list[SourceItem], config: SageConfig, selection: Selection
+) -> tuple[list[SourceItem], int]:
+    """The sources to fetch, in order, and how many others are done."""
+    stones, current = Tombstones.of(ws), config.stage_hash(Stage.ACQUIRE)
+    asked = [(i.item, i.input_hash) for i in named]
+    given = [
+        asked,
+        current,
+        policy_hash(config.acquire.policy, stones.uploaders),
+        list(stones.videos),
+    ]
+    note = noted(ws, "plan-acquire", Stage.ACQUIRE, given)
+    if selection.is_plain and (rest := rest_of(ws, note)):
+        return [], rest[0]
+    known = _with_known(ws, named, selection)
+    last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
+    known += _ruled_otherwise(ws, known, last, config, stones)
+    chosen = [i for i in known if selection.names(i.item, None)]
+    with ws.still():
+        missing = [
+            i
+            for i in chosen
+            if is_ruled_otherwise(last.get(i.item), i, config, stones)
+            or (i.item not in stones and _is_wanted(ws, i, current, selection))
+        ]
+    if selection.is_plain and not missing:
+        keep_rest(ws, note, Stage.ACQUIRE, (i.item for i in chosen), [])
+    return selection.first(missing), len(chosen) - len(missing)
 
 
 def _fetch_and_record(

@@ -18,7 +18,7 @@ from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.types import Stage
 from tasks._plan import Retry, Selection, Selector, wanted
-from tasks.adapt import absent_held_out, adapt_inputs, adapt_model, too_few_new
+from tasks.adapt import absent_held_out, adapt_inputs, adapt_model, run_note, too_few_new
 
 
 @flow(name="adapt", flow_run_name=run_name("adapt"))
@@ -53,10 +53,33 @@ def adapt(
     return conclude(ws, summary, config)
 
 
+def _at_rest(
+    ws: Workspace,
+    config: SageConfig,
+    selection: Selection,
+    item: str,
+    input_hash: str,
+    few: str | None,
+) -> StageSummary | None:
+    """How adapt ends if it does not train this run; None if it does. ``few``: why it would be too early."""
+    if not selection.names(item, None):
+        return summarised(Stage.ADAPT, [], [], 0)
+    current = config.stage_hash(Stage.ADAPT)
+    if not wanted(ws, item, Stage.ADAPT, current, input_hash, selection):
+        return summarised(Stage.ADAPT, [], [], 1)
+    if few and selection.retry is not Retry.ALL and not selection.scopes:
+        say("adapt:", few, "cyan")
+        return replace(summarised(Stage.ADAPT, [], [], 0), notes=[few])
+    return None
+
+
 def _adapt(
     ws: Workspace, config: SageConfig, selection: Selection, deadline: Deadline
 ) -> StageSummary:
     try:
+        note = run_note(ws, config, selection.selector.snapshot)
+        if note.value and (rest := _at_rest(ws, config, selection, *note.value)):
+            return rest
         inputs = adapt_inputs(ws, config, selection.selector.snapshot)
     except (SageError, CatalogError) as error:
         return summarised(Stage.ADAPT, [], [str(error)], 0)
@@ -66,15 +89,10 @@ def _adapt(
             f"adapt.held_out names {', '.join(absent)}, and no clip is called that",
             "yellow",
         )
-    if not selection.names(inputs.item, None):
-        return summarised(Stage.ADAPT, [], [], 0)
-    current = config.stage_hash(Stage.ADAPT)
-    if not wanted(ws, inputs.item, Stage.ADAPT, current, inputs.hash, selection):
-        return summarised(Stage.ADAPT, [], [], 1)
-    asked_for = selection.retry is Retry.ALL or selection.scopes
-    if not asked_for and (few := too_few_new(inputs, ws, config)):
-        say("adapt:", few, "cyan")
-        return replace(summarised(Stage.ADAPT, [], [], 0), notes=[few])
+    known = inputs.item, inputs.hash, too_few_new(inputs, ws, config)
+    if rest := _at_rest(ws, config, selection, *known):
+        note.keep(known)
+        return rest
     if deadline.has_passed:
         return replace(summarised(Stage.ADAPT, [], [], 0), left=1 if inputs.parts else 0)
     with TrainingProgress() as progress:

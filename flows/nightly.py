@@ -27,7 +27,7 @@ from flows.assemble import assemble
 from flows.curate import curate
 from flows.evaluate import evaluate
 from flows.reconstruct import reconstruct
-from flows.report import write_report
+from flows.report import fresh_report
 from sage_core.config import SageConfig
 from sage_core.types import Stage
 from tasks._plan import Descent, Retry, Selector
@@ -94,7 +94,7 @@ def nightly(
             with courtesy("retention of Prefect's history"):
                 prune_history(ws, config.retention.history_days)
     with courtesy("report"):
-        publish_night(ws, summaries, write_report(workspace))
+        publish_night(ws, summaries, fresh_report(ws))
     return _ended(summaries, refused, config)
 
 

@@ -26,6 +26,7 @@ from sage_core.report import (
 )
 from sage_core.report.figures import shown
 from sage_core.types import Stage, Verdict
+from tasks._rest import noted
 
 LATEST = "reports/latest/index.html"
 MOST_ITEMS = 1000
@@ -40,7 +41,8 @@ def write_report(workspace: str | Path, out: Path | None = None) -> Path:
     old one open keeps it until they load it again.
     """
     ws = Workspace.open(workspace, create=False)
-    page = render_html(collect(ws)).encode(errors="backslashreplace")
+    with ws.still():
+        page = render_html(collect(ws)).encode(errors="backslashreplace")
     if out is None:
         ws.store.write_bytes(LATEST, page)
         if not ws.url:
@@ -52,6 +54,16 @@ def write_report(workspace: str | Path, out: Path | None = None) -> Path:
     partial.write_bytes(page)
     partial.replace(out)
     return out
+
+
+def fresh_report(ws: Workspace) -> Path:
+    """The report in the workspace: the one that is there, if nothing was recorded since it was written."""
+    note, page = noted(ws, "report", Stage.EVALUATE), ws.root / LATEST
+    if note.value and page.is_file() and page.stat().st_size == note.value:
+        return page
+    page = write_report(ws.address)
+    note.keep(page.stat().st_size)
+    return page
 
 
 def collect(ws: Workspace) -> Report:

@@ -13,6 +13,7 @@ from data_catalog import StageEvent, Workspace, done
 from sage_core.config import SageConfig
 from sage_core.types import Reason, Stage, Verdict
 from tasks._inputs import Inputs, assemble_inputs, curate_inputs, gone, reconstruct_inputs
+from tasks._rest import keep_rest, noted, rest_of
 
 T = TypeVar("T")
 
@@ -105,6 +106,11 @@ class Selection:
         if selector.snapshot is not None and stage is not Stage.ADAPT:  # which takes its shards
             scopes.append(_members(ws, selector.snapshot, stage))
         return cls(Retry(retry), tuple(scopes), selector)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it takes on all that is missing and does nothing again."""
+        return self.retry is Retry.MISSING and not self.scopes and not self.selector.by_verdict
 
     def names(self, item: str, parent: str | None) -> bool:
         """Whether the item is taken on."""
@@ -224,46 +230,53 @@ def plan_curate(
     ws: Workspace, config: SageConfig, selection: Selection, *, stored: bool = False
 ) -> Plan:
     """With ``stored``, for judging what was stored, which takes nothing else."""
-    videos = accepted_videos(ws)
-    return _plan(ws, Stage.CURATE, videos, curate_inputs, config, selection, stored)
+    return _plan(ws, Stage.CURATE, accepted_videos, curate_inputs, config, selection, stored)
 
 
 def plan_reconstruct(
     ws: Workspace, config: SageConfig, selection: Selection, *, stored: bool = False
 ) -> Plan:
     """With ``stored``, for judging what was stored, which takes nothing else."""
-    clips = accepted_clips(ws)
-    return _plan(ws, Stage.RECONSTRUCT, clips, reconstruct_inputs, config, selection, stored)
+    return _plan(
+        ws, Stage.RECONSTRUCT, accepted_clips, reconstruct_inputs, config, selection, stored
+    )
 
 
 def plan_assemble(ws: Workspace, config: SageConfig, selection: Selection) -> Plan:
-    return _plan(ws, Stage.ASSEMBLE, reconstructed_clips(ws), assemble_inputs, config, selection)
+    return _plan(ws, Stage.ASSEMBLE, reconstructed_clips, assemble_inputs, config, selection)
 
 
 def _plan(
     ws: Workspace,
     stage: Stage,
-    items: Iterable[str],
+    items: Callable[[Workspace], list[str]],
     inputs_of: Callable[[Workspace, str], Inputs],
     config: SageConfig,
     selection: Selection,
     stored: bool = False,
 ) -> Plan:
+    config_hash = config.stage_hash(stage)
+    note = noted(ws, f"plan-{stage.value}", stage, config_hash)
+    at_rest = selection.is_plain and not stored
+    if at_rest and (rest := rest_of(ws, note)):
+        return Plan([], *rest)
     missing: list[Inputs] = []
+    finished: list[str] = []
     kept: list[str] = []
-    finished, config_hash = 0, config.stage_hash(stage)
     with ws.still():
-        for item in items:
+        for item in items(ws):
             inputs = inputs_of(ws, item)
             if not selection.names(item, inputs.parent):
                 continue
             if not wanted(ws, item, stage, config_hash, inputs.hash, selection):
-                finished += 1
+                finished.append(item)
             elif not stored and (why := _dropped(ws, stage, inputs)):
                 kept.append(f"{item}: {why}")
             else:
                 missing.append(inputs)
-    return Plan(selection.first(missing), finished, kept)
+    if at_rest and not missing:
+        keep_rest(ws, note, stage, finished, kept)
+    return Plan(selection.first(missing), len(finished), kept)
 
 
 def _dropped(ws: Workspace, stage: Stage, inputs: Inputs) -> str | None:

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,15 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from data_catalog import CatalogError, Snapshot, StageEvent, StoreError, WorkingFolder, Workspace
+from data_catalog import (
+    CatalogError,
+    Note,
+    Snapshot,
+    StageEvent,
+    StoreError,
+    WorkingFolder,
+    Workspace,
+)
 from sage_core.config import SageConfig
 from sage_core.errors import TrainingError
 from sage_core.hub import sha256_of, weights_path
@@ -30,6 +38,7 @@ from sage_core.training import Launched, MinedClip, TrainSettings, launch, mixed
 from sage_core.training.difficulties import known_difficulties
 from sage_core.types import Artifact, Figure, Judgement, Reason, Stage
 from tasks._plan import assembled_clips
+from tasks._rest import noted
 from tasks._unit import Outcome, brief, judge
 from tasks.freeze import freeze
 from tasks.latest import Promoted, latest, trained_clips
@@ -76,15 +85,15 @@ def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None)
         ConfigError: difficulties are asked for that are not there.
         CatalogError: there is no such snapshot, or a shard of it is not as it was.
     """
-    chosen = _current_shards(ws) if snapshot is None else _frozen_shards(ws, snapshot)
+    with ws.still():
+        chosen = _current_shards(ws) if snapshot is None else _frozen_shards(ws, snapshot)
     chosen = {clip: event for clip, event in chosen.items() if not _held_out(config, event)}
     parts: dict[str, list[str]] = {}
     shards: dict[str, Artifact] = {}
     for clip, event in sorted(chosen.items()):
-        parts.setdefault(event.artifacts["frames"].path, []).append(clip)
-        shards |= {
-            event.artifacts[name].path: event.artifacts[name] for name in ("frames", "clips")
-        }
+        made = event.artifacts
+        parts.setdefault(made["frames"].path, []).append(clip)
+        shards |= {made[name].path: made[name] for name in ("frames", "clips")}
     origins = {clip: (event.parent or clip, event.source) for clip, event in chosen.items()}
     files = list(shards.values())
     frozen = _freeze(ws, parts, files, snapshot or freeze(ws))
@@ -100,6 +109,23 @@ def adapt_inputs(ws: Workspace, config: SageConfig, snapshot: str | None = None)
     seen = trained_clips(ws, promoted) if promoted else frozenset()
     new = len(chosen.keys() - seen)
     return RunInputs(item, frozen, parts, inputs, origins, difficulties, base, new)
+
+
+def run_note(ws: Workspace, config: SageConfig, snapshot: str | None) -> Note:
+    """The note of the run that :func:`adapt_inputs` names.
+
+    Difficulties and held-out names are looked up each time, so with them nothing is found in it.
+
+    Raises:
+        CheckpointError: the base weights are not there.
+    """
+    promoted = latest(ws)
+    base = sha256_of(weights_path(_base(ws, config, promoted)))
+    adapt = config.adapt.model_dump(mode="json")
+    given = [snapshot, adapt, config.stage_hash(Stage.ADAPT), base, promoted and asdict(promoted)]
+    if config.adapt.mixing.difficulty is not None or config.adapt.held_out:
+        return Note.blank()
+    return noted(ws, "adapt", Stage.ASSEMBLE, given)
 
 
 def _base(ws: Workspace, config: SageConfig, promoted: Promoted | None) -> str:
@@ -122,8 +148,11 @@ def too_few_new(inputs: RunInputs, ws: Workspace, config: SageConfig) -> str | N
 
 def _current_shards(ws: Workspace) -> dict[str, StageEvent]:
     """The event that put each current clip into its shard."""
-    events = ((clip, ws.catalog.find(clip, Stage.ASSEMBLE.value)) for clip in assembled_clips(ws))
-    return {clip: event for clip, event in events if event is not None}
+    with ws.catalog.still():
+        found = [
+            (clip, ws.catalog.find(clip, Stage.ASSEMBLE.value)) for clip in assembled_clips(ws)
+        ]
+    return {clip: event for clip, event in found if event is not None}
 
 
 def _frozen_shards(ws: Workspace, name: str) -> dict[str, StageEvent]:
@@ -189,8 +218,10 @@ def _mined(
 
 def absent_held_out(ws: Workspace, config: SageConfig) -> list[str]:
     """The names in ``adapt.held_out`` that no clip in a shard goes by: most likely slips."""
-    events = [ws.catalog.find(clip, Stage.ASSEMBLE.value) for clip in assembled_clips(ws)]
-    known = [(e.item, e.parent or e.item, e.source) for e in events if e is not None]
+    if not config.adapt.held_out:
+        return []
+    events = _current_shards(ws).values()
+    known = [(e.item, e.parent or e.item, e.source) for e in events]
     single = [
         config.adapt.model_copy(update={"held_out": (n,), "held_out_share": 0.0})
         for n in config.adapt.held_out

@@ -17,6 +17,7 @@ from sage_core.shards import ShardReader, join_shards
 from sage_core.shards.write import clips_name, frames_name
 from sage_core.types import Artifact, Reason, Stage, Verdict
 from tasks._plan import assembled_clips
+from tasks._rest import noted
 
 _FOLDER = "shards"
 
@@ -36,9 +37,13 @@ def leave_shards(ws: Workspace, run: str) -> Compacted:
 
     Call it with the lease of assemble held. A clip that could not be judged anew (a failure) stays.
     """
+    note = noted(ws, "fallen", Stage.ASSEMBLE)
+    if note.value == 0:
+        return Compacted()
     fallen = _fallen(ws)
     _append(ws, [_superseded(ws, event) for event in fallen], run)
     if not fallen:
+        note.keep(0)
         return Compacted()
     done = _rewritten(ws, {event.artifacts["frames"].path for event in fallen}, run)
     return replace(done, left=[event.item for event in fallen])

@@ -20,6 +20,7 @@ from sage_core.errors import SageError
 from sage_core.fingerprints import Duplicate, Fingerprint, Footage, Link, duplicates, find_links
 from sage_core.types import Artifact, Clip, Figure, Reason, Stage, Verdict
 from tasks._plan import accepted_videos
+from tasks._rest import noted
 from tasks.forget import forgotten_event
 from tasks.tombstones import Tombstones, fingerprint_path
 
@@ -57,15 +58,15 @@ def settle_duplicates(ws: Workspace, config: DuplicatesConfig, run: str) -> list
 def _changed_since(
     ws: Workspace, config: DuplicatesConfig, removed: Sequence[Candidate]
 ) -> list[StageEvent]:
-    """As :func:`_changed`; once for curate and reconstruct, as long as the file of links is there."""
-    if config.enabled and not ws.store.exists(LINKS_FILE):
-        return _changed(ws, config, removed)
+    """As :func:`_changed`; once if nothing changes, as long as the file of links is there."""
     given = [config.model_dump(), [(c.event.item, c.fingerprint.sha256) for c in removed]]
-    return ws.catalog.remembered(
-        f"copies under {json.dumps(given)}",
-        (Stage.ACQUIRE.value, Stage.CURATE.value),
-        lambda: _changed(ws, config, removed),
-    )
+    note = noted(ws, "copies", Stage.CURATE, given)
+    if note.value == 0 and (ws.store.exists(LINKS_FILE) or not config.enabled):
+        return []
+    changed = _changed(ws, config, removed)
+    if not changed:
+        note.keep(0)
+    return changed
 
 
 def _changed(

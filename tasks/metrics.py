@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from data_catalog import StageEvent, Workspace
 from sage_core.types import Artifact, Stage, Verdict
 from tasks._plan import accepted_clips, accepted_videos, reconstructed_clips
+from tasks._rest import noted
 
 METRICS_FILE = "metrics/sage.prom"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -64,37 +64,43 @@ class _Tally:
         verdicts: how many items have which.
         reasons: how often each reason, by verdict.
         seconds: that the last attempts took.
-        times: of the verdicts, in seconds of Unix time, sorted.
+        times: of the newest verdict and those in the hour before it, in seconds of Unix time, sorted.
         bytes: of the files that they name, each once: a shard is an artifact of all its clips.
     """
 
     attempts: int
-    verdicts: Counter[str]
-    reasons: dict[str, Counter[str]]
+    verdicts: dict[str, int]
+    reasons: dict[str, dict[str, int]]
     seconds: float
-    times: array[float]
+    times: list[float]
     bytes: int
 
 
 def _tally(ws: Workspace, stage: Stage) -> _Tally:
     """Counted anew when the stage has given a verdict since: each stage of a night asks for all of them."""
+    note = noted(ws, f"metrics-{stage.value}", stage, first=stage)
+    if note.value is None:
+        tally = _counted(ws.catalog.latest(stage.value))
+        note.keep(asdict(tally))
+        return tally
+    return _Tally(**note.value)
 
-    def count() -> _Tally:
-        events = ws.catalog.latest(stage.value)
-        reasons: dict[str, Counter[str]] = {verdict.value: Counter() for verdict in Verdict}
-        for event in events:
-            reasons[event.verdict][str(event.reason)] += 1
-        sizes = {a.path: a.bytes for e in events for a in e.artifacts.values()}
-        return _Tally(
-            sum(e.attempt for e in events),
-            Counter(e.verdict for e in events),
-            reasons,
-            sum(e.seconds for e in events),
-            array("d", sorted(_stamp(e) for e in events)),
-            sum(sizes.values()),
-        )
 
-    return ws.catalog.remembered(f"metrics of {stage.value}", (stage.value,), count)
+def _counted(events: Sequence[StageEvent]) -> _Tally:
+    reasons = Counter((event.verdict, str(event.reason)) for event in events)
+    sizes = {a.path: a.bytes for e in events for a in e.artifacts.values()}
+    times = sorted(_stamp(e) for e in events)
+    return _Tally(
+        sum(e.attempt for e in events),
+        dict(Counter(e.verdict for e in events)),
+        {
+            verdict.value: {reason: n for (v, reason), n in reasons.items() if v == verdict.value}
+            for verdict in Verdict
+        },
+        sum(e.seconds for e in events),
+        times[bisect_left(times, times[-1] - _HOUR_S) :] if times else [],
+        sum(sizes.values()),
+    )
 
 
 _Tallies = dict[Stage, _Tally]
@@ -104,7 +110,10 @@ def _verdicts(tallies: _Tallies) -> Iterator[Metric]:
     given = [({"stage": stage.value}, float(one.attempts)) for stage, one in tallies.items()]
     yield Metric("sage_verdicts_total", "counter", "Verdicts given since the beginning.", given)
     items = [
-        ({"stage": stage.value, "verdict": verdict.value}, float(one.verdicts[verdict.value]))
+        (
+            {"stage": stage.value, "verdict": verdict.value},
+            float(one.verdicts.get(verdict.value, 0)),
+        )
         for stage, one in tallies.items()
         for verdict in Verdict
     ]
@@ -144,20 +153,33 @@ def _bytes(tallies: _Tallies) -> Metric:
 def _queues(ws: Workspace, now: float) -> Iterator[Metric]:
     """Items that a stage has not judged yet, and since when the oldest waits."""
     ready = (
-        (Stage.CURATE, Stage.ACQUIRE, accepted_videos(ws)),
-        (Stage.RECONSTRUCT, Stage.CURATE, accepted_clips(ws)),
-        (Stage.ASSEMBLE, Stage.RECONSTRUCT, reconstructed_clips(ws)),
+        (Stage.CURATE, Stage.ACQUIRE, accepted_videos),
+        (Stage.RECONSTRUCT, Stage.CURATE, accepted_clips),
+        (Stage.ASSEMBLE, Stage.RECONSTRUCT, reconstructed_clips),
     )
     waiting, ages = [], []
-    with ws.catalog.still():
-        for stage, before, items in ready:
-            queue = [i for i in items if ws.catalog.find(i, stage.value) is None]
-            made = (ws.catalog.find(item, before.value) for item in queue)
-            oldest = min((_stamp(event) for event in made if event), default=now)
-            waiting.append(({"stage": stage.value}, float(len(queue))))
-            ages.append(({"stage": stage.value}, max(0.0, now - oldest)))
+    for stage, before, items in ready:
+        count, oldest = _queue(ws, stage, before, items)
+        waiting.append(({"stage": stage.value}, float(count)))
+        ages.append(({"stage": stage.value}, max(0.0, now - oldest) if count else 0.0))
     yield Metric("sage_queue_items", "gauge", "Items that wait for their first verdict.", waiting)
     yield Metric("sage_queue_age_seconds", "gauge", "How long the oldest of them waits.", ages)
+
+
+def _queue(
+    ws: Workspace, stage: Stage, before: Stage, items: Callable[[Workspace], list[str]]
+) -> tuple[int, float]:
+    """How many wait for a stage, and when the oldest was made ready, in seconds of Unix time."""
+    note = noted(ws, f"queue-{stage.value}", stage)
+    if note.value is not None:
+        count, oldest = note.value
+        return count, oldest
+    with ws.catalog.still():
+        queue = [i for i in items(ws) if ws.catalog.find(i, stage.value) is None]
+        made = (ws.catalog.find(item, before.value) for item in queue)
+        oldest = min((_stamp(event) for event in made if event), default=0.0)
+    note.keep([len(queue), oldest])
+    return len(queue), oldest
 
 
 def _stamp(event: StageEvent) -> float:
