@@ -266,7 +266,8 @@ class Catalog:
             log.refresh()
 
     def _log(self, stage: str) -> StageLog:
-        return self._logs[Stage(stage).value]
+        log = self._logs.get(stage)
+        return self._logs[Stage(stage).value] if log is None else log
 
 
 def _nobody_minds() -> None:

@@ -6,7 +6,6 @@ A note is a file of its own in ``catalog/notes/``. It repeats what the log says;
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from typing import Any, Self
 
@@ -53,7 +52,7 @@ class Note:
         if data[: 2 * _DIGEST] != self._state + _digest(body):  # of another state, or damaged
             return None
         size = int.from_bytes(body[:_SIZE])
-        return json.loads(_CODEC.decompress(body[_SIZE:], size, asbytes=True))
+        return _json.loads(_CODEC.decompress(body[_SIZE:], size, asbytes=True))
 
 
 def _digest(data: bytes) -> bytes:

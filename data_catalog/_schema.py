@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -97,7 +96,7 @@ class StageEvent(_Stored):
             value = self._block.value(column, self._place)
             if name not in JSON_COLUMNS:
                 return value
-            parsed = json.loads(value)
+            parsed = _json.loads(value)
             return _as_artifacts(parsed) if name == "artifacts" else parsed
 
     def check(self) -> None:
