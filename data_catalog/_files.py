@@ -30,11 +30,13 @@ def fresh_name(suffix: str = "") -> str:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a new file through to the disk; what cannot be written whole is removed again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(descriptor)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -150,6 +152,9 @@ def size(path: Path | str, *, inside: bool = True) -> int:
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it; nothing there is fine."""
+    with suppress(OSError):
+        path.rmdir()  # most folders to be removed are empty
+        return
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -121,6 +121,11 @@ class RemoteStore(Store):
             _move_in(area / "cached", place)
         return artifact
 
+    def publish_folder(self, source: Path, relative: str) -> dict[str, Artifact]:
+        names = sorted(path.name for path in source.iterdir())
+        self.publish(source, relative)
+        return {name: self.settle(f"{relative}/{name}") for name in names}
+
     def settle(self, relative: str) -> Artifact:
         """What was published at this path, alone or in a folder.
 

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from data_catalog import _files, _json
 from data_catalog._errors import StoreError
 from sage_core.types import Artifact
+
+T = TypeVar("T")
 
 RESERVED = ("catalog", "workspace.json")
 SCRATCH = "scratch"
@@ -50,8 +52,11 @@ class Store:
         Raises:
             StoreError: it is empty or absolute, climbs with ``..``, or leads out through a link.
         """
-        path = self.root / inside(relative, self.root)
-        real = os.path.realpath(path)  # as text: pathlib takes twice as long, and plans ask often
+        parts = inside(relative, self.root)
+        path = self.root / parts
+        if not self._leads_through_link(parts):
+            return path
+        real = os.path.realpath(path)
         if real != self._root_text and not real.startswith(self._root_text.rstrip("/") + "/"):
             raise StoreError(
                 f"{relative!r} leads through a link out of the workspace {self.root}, to"
@@ -80,23 +85,31 @@ class Store:
             StoreError: the source is missing, or holds links (in scratch), pipes or devices.
             OSError: the disk is full, say; nothing is left of the attempt then.
         """
+        return self._put(source, relative, self._settle)
+
+    def publish_folder(self, source: Path, relative: str) -> dict[str, Artifact]:
+        """:meth:`publish` a folder, and say what each file and folder directly in it holds, by its name."""
+        return self._put(source, relative, self._settle_parts)
+
+    def _put(self, source: Path, relative: str, settle: Callable[[Path, str], T]) -> T:
+        """Put a file or folder into place; ``settle`` makes it durable before and says what it holds."""
         source, target = Path(source), self._writable(relative)
         if not source.exists():
             raise StoreError(f"{source} cannot be published as {relative!r}: it does not exist")
         if source.resolve() == target:
-            return self._settle(target, relative)
+            return settle(target, relative)
         with self.scratch() as area:
             staged = area / "new"
             if source.absolute().is_relative_to(self._scratch):
                 source.rename(staged)
             else:
                 copied(source, staged)
-            artifact = self._settle(staged, relative)
+            settled = settle(staged, relative)
             if shutil.disk_usage(self.root).free < _KEPT_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             _files.swap_in(staged, target, area / "old")
-        return artifact
+        return settled
 
     def settle(self, relative: str) -> Artifact:
         """What lies at this path already, whole, as an artifact.
@@ -222,6 +235,15 @@ class Store:
         """Remove what killed processes left in the scratch folder."""
         _files.sweep(self._scratch)
 
+    def _leads_through_link(self, parts: PurePosixPath) -> bool:
+        """Whether a step on the way below the root, which is no link, is one; as text: it is asked often."""
+        place = self._root_text
+        for part in parts.parts:
+            place = f"{place}/{part}"
+            if os.path.islink(place):  # noqa: PTH114
+                return True
+        return False
+
     @property
     def _is_still(self) -> bool:
         return getattr(self._thread, "plain", None) is not None
@@ -261,6 +283,12 @@ class Store:
             _files.sync_folder(folder)
         name = PurePosixPath(relative).as_posix()
         return Artifact(name, _files.checksum(path), _files.size(path))
+
+    def _settle_parts(self, path: Path, relative: str) -> dict[str, Artifact]:
+        """:meth:`_settle` what is directly in a folder, and the folder."""
+        parts = {p.name: self._settle(p, f"{relative}/{p.name}") for p in sorted(path.iterdir())}
+        _files.sync_folder(path)
+        return parts
 
 
 def _is_plain(relative: str) -> bool:

@@ -34,7 +34,7 @@ from sage_core.acquisition.room import used_bytes
 from sage_core.acquisition.sources import SourceItem, SourceKind, expand
 from sage_core.config import SageConfig
 from sage_core.config.policy import PolicyConfig
-from sage_core.types import Figure, Judgement, Reason, Stage, Verdict
+from sage_core.types import Artifact, Figure, Judgement, Reason, Stage, Verdict
 from tasks._slots import slot
 from tasks._unit import Attempt, Outcome, Subject, attempt, brief, record
 from tasks.tombstones import Tombstones
@@ -210,8 +210,8 @@ def _publish(ws: Workspace, source: SourceItem, got: Obtained, key: str) -> Outc
     assert got.content is not None
     facts = {**got.info, "content": got.content.name, "fetch_key": key, "source": source.source}
     (got.content.parent / _INFO).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
-    ws.store.publish(got.content.parent, _folder(source))
-    return _outcome(ws, source, got)
+    files = ws.store.publish_folder(got.content.parent, _folder(source))
+    return _outcome(source, got, files[got.content.name], files[_INFO])
 
 
 def _refused(
@@ -241,13 +241,14 @@ def _published(ws: Workspace, source: SourceItem, key: str, config: SageConfig) 
     if not content.exists():
         return None
     got = check_again(content, info, config.acquire)
-    return _outcome(ws, source, got) if got.judgement.verdict is Verdict.ACCEPTED else None
+    if got.judgement.verdict is not Verdict.ACCEPTED:
+        return None
+    video, facts = (ws.store.settle(f"{_folder(source)}/{n}") for n in (info["content"], _INFO))
+    return _outcome(source, got, video, facts)
 
 
-def _outcome(ws: Workspace, source: SourceItem, got: Obtained) -> Outcome:
-    assert got.content is not None
-    names = {"video": got.content.name, "info": _INFO}
-    artifacts = {key: ws.store.settle(f"{_folder(source)}/{name}") for key, name in names.items()}
+def _outcome(source: SourceItem, got: Obtained, video: Artifact, info: Artifact) -> Outcome:
+    artifacts = {"video": video, "info": info}
     return Outcome(got.judgement, artifacts, _details(source, got.info))
 
 

@@ -138,9 +138,8 @@ def _stored_curation(ws: Workspace, inputs: Inputs, config: CurateConfig) -> Pat
 
 def _published(ws: Workspace, item: str, out: Path, result: dict[str, Any]) -> Outcome:
     """The outcome of a curation whose files are in the folder ``out``, in scratch."""
-    folder = f"clips/{item}"
-    ws.store.publish(out, folder)
-    artifacts = {ARTIFACTS[file]: ws.store.settle(f"{folder}/{file}") for file in result["files"]}
+    files = ws.store.publish_folder(out, f"clips/{item}")
+    artifacts = {ARTIFACTS[file]: files[file] for file in result["files"]}
     curation = read_curation(result)
     children = [
         ChildOutcome(c.clip.item, c.judgement, {}, {"clip": c.clip.to_json()})
