@@ -48,7 +48,7 @@ from tasks.acquire import (
     find_items,
     is_ruled_otherwise,
     known_items,
-    record_item,
+    record_items,
 )
 from tasks.tombstones import Tombstones
 
@@ -140,10 +140,9 @@ def _fetch_and_record(
         StageProgress(Stage.ACQUIRE.value, len(missing)) as bar,
         threads(config.run.workers) as runner,
     ):
-        for source, fetched in _fetched(ws, missing, config, gate, deadline, runner):
-            if isinstance(fetched, Attempt):
-                fetched = _recorded(ws, source, fetched, contents, config, run)
-            counts.add(fetched, bar, what=f"{source.source}: ")
+        for batch in _fetched(ws, missing, config, gate, deadline, runner):
+            for source, result in _recorded(ws, batch, contents, config, run):
+                counts.add(result, bar, what=f"{source.source}: ")
             tell(counts.judged)
     return counts.summary(Stage.ACQUIRE, 0)
 
@@ -155,31 +154,35 @@ def _fetched(
     gate: HostGate,
     deadline: Deadline,
     runner: TaskRunner[Any],
-) -> Iterator[tuple[SourceItem, Any]]:
-    """Sources in order, each with its attempt, or its error, or None if the time was up."""
+) -> Iterator[list[tuple[SourceItem, Any]]]:
+    """Sources in order, batch by batch, each with its attempt, its error, or None if the time was up."""
     given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
     size = batch_size(len(missing), config.run.workers, TOGETHER)
     batches = [missing[start : start + size] for start in range(0, len(missing), size)]
     jobs = ([Job(fetch_item, {**given, "source": i}) for i in batch] for batch in batches)
     under_way = deque(submit(runner, calls, deadline) for calls in jobs)
     for batch in batches:
-        yield from zip(batch, outcomes(under_way.popleft(), len(batch)), strict=True)
+        yield list(zip(batch, outcomes(under_way.popleft(), len(batch)), strict=True))
 
 
 def _recorded(
     ws: Workspace,
-    source: SourceItem,
-    fetched: Attempt,
+    batch: list[tuple[SourceItem, Any]],
     contents: Contents,
     config: SageConfig,
     run: str,
-) -> dict[str, Any] | Exception:
+) -> list[tuple[SourceItem, Any]]:
+    """The batch with brief results in place of attempts, recorded in one commit, or with its error."""
+    done = [(source, one) for source, one in batch if isinstance(one, Attempt)]
+    results: dict[str, Any] = {}
     try:
-        return record_item(ws, source, fetched, contents, config, run)
+        told = record_items(ws, done, contents, config, run) if done else []
+        results = {source.item: brief for (source, _), brief in zip(done, told, strict=True)}
     except LeaseLost:
         raise
-    except Exception as error:  # noqa: BLE001  (its neighbours still get their verdicts)
-        return error
+    except Exception as error:  # noqa: BLE001  (their neighbours still get their verdicts)
+        results = {source.item: error for source, _ in done}
+    return [(source, results.get(source.item, one)) for source, one in batch]
 
 
 def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) -> list[SourceItem]:

@@ -67,6 +67,11 @@ class Contents:
     def add(self, content: str, item: str) -> None:
         self._item_by_content.setdefault(content, item)
 
+    def remove(self, content: str, item: str) -> None:
+        """Take back what :meth:`add` was told, if it is this item that holds the content."""
+        if self._item_by_content.get(content) == item:
+            del self._item_by_content[content]
+
 
 def find_items(
     workspace: str, sources: Sequence[str], config: SageConfig, gate: HostGate
@@ -152,26 +157,45 @@ def record_item(
     config: SageConfig,
     run: str,
 ) -> dict[str, Any]:
-    """Record the verdict on a fetched item; call it in the order of the sources.
+    """:func:`record_items` of one."""
+    return record_items(ws, [(source, fetched)], contents, config, run)[0]
 
-    ``contents`` knows what was accepted before, and learns of this item.
+
+def record_items(
+    ws: Workspace,
+    done: Sequence[tuple[SourceItem, Attempt]],
+    contents: Contents,
+    config: SageConfig,
+    run: str,
+) -> list[dict[str, Any]]:
+    """Record the verdicts on fetched items in one commit; call it in the order of the sources.
+
+    ``contents`` knows what was accepted before, and learns of these items.
     """
     stones = Tombstones.of(ws)
-    outcome = _unless_duplicate(ws, source, fetched.outcome, contents)
-    asked: dict[str, Any] = {"asked": source.to_json()}
-    if outcome.judgement.reason in POLICY_REASONS:
-        asked["policy"] = policy_hash(config.acquire.policy, stones.uploaders)
-    outcome = replace(outcome, details={**outcome.details, **asked})
-    outcome = _unless_forgotten(ws, source, outcome, stones)
-    stone = stones.of_item(source.item)
-    subject = Subject(
-        source.item, stone.source if stone else source.source, None, source.input_hash
-    )
-    verdict = (subject, replace(fetched, outcome=outcome))
-    event = record(ws, [verdict], stage=Stage.ACQUIRE, config=config, run=run)[0]
-    if event.verdict == Verdict.ACCEPTED.value:
-        contents.add(event.artifacts["video"].sha256, source.item)
-    return brief(event)
+    verdicts = []
+    accepted: list[tuple[str, str]] = []
+    for source, fetched in done:
+        outcome = _unless_duplicate(ws, source, fetched.outcome, contents)
+        asked: dict[str, Any] = {"asked": source.to_json()}
+        if outcome.judgement.reason in POLICY_REASONS:
+            asked["policy"] = policy_hash(config.acquire.policy, stones.uploaders)
+        outcome = replace(outcome, details={**outcome.details, **asked})
+        outcome = _unless_forgotten(ws, source, outcome, stones)
+        stone = stones.of_item(source.item)
+        where = stone.source if stone else source.source
+        subject = Subject(source.item, where, None, source.input_hash)
+        verdicts.append((subject, replace(fetched, outcome=outcome)))
+        if outcome.judgement.verdict is Verdict.ACCEPTED:
+            accepted.append((outcome.artifacts["video"].sha256, source.item))
+            contents.add(*accepted[-1])
+    try:
+        events = record(ws, verdicts, stage=Stage.ACQUIRE, config=config, run=run)
+    except BaseException:
+        for content, item in accepted:
+            contents.remove(content, item)
+        raise
+    return [brief(event) for event in events]
 
 
 def _fetch(ws: Workspace, source: SourceItem, config: SageConfig, gate: HostGate) -> Outcome:
