@@ -5,6 +5,7 @@ Importing this module does not import Prefect, whose settings may not be in the 
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"threads": "prefect", "dask": "prefect_dask", "ray": "prefect_ray"}
 _LOOPBACK = "127.0.0.1"
+_RAY_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Whether Ray reckons with other hosts, whatever its name says. If it does, it takes the host's outward
+address, even where it is told 127.0.0.1, and its servers listen on every interface."""
+_RAY_STORE = 128 * 2**20
+"""Bytes of shared memory: arguments and verdicts go through it, never frames (Ray: a third of all memory)."""
 
 
 def check_runner(run: RunConfig) -> None:
@@ -64,9 +70,12 @@ def _dask(run: RunConfig) -> Any:
 
 
 def _ray(run: RunConfig) -> Any:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if not run.cluster:
+        os.environ[_RAY_CLUSTERS] = "0"  # before Ray is imported, which reads it once
     from prefect_ray import RayTaskRunner
 
     if run.cluster:
         return RayTaskRunner(address=run.cluster)
-    own = {"num_cpus": run.workers, "include_dashboard": False}
-    return RayTaskRunner(init_kwargs={**own, "_node_ip_address": _LOOPBACK})
+    own = {"num_cpus": run.workers, "include_dashboard": False, "object_store_memory": _RAY_STORE}
+    return RayTaskRunner(init_kwargs=own)
