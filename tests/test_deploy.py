@@ -1,11 +1,13 @@
-"""deploy/: what can be checked without Docker and without a cluster: structure, references, commands."""
+"""deploy/: what can be checked without Docker and without a cluster: schemas, references, commands."""
 
 import os
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -27,6 +29,7 @@ API = {
     "Job": "batch/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
 }
+KUBERNETES_VERSIONS = ("1.25", "1.37")
 SERVER = ("Deployment", "server")
 SECRET_KEYS = {
     "postgres-password",
@@ -35,6 +38,11 @@ SECRET_KEYS = {
     "aws-access-key-id",
     "aws-secret-access-key",
 }
+
+
+def manifests():
+    """Every manifest of Kubernetes, named by kind and name."""
+    return [pytest.param(d, id=f"{d['kind']}-{d['metadata']['name']}") for d in KUBERNETES]
 
 
 def pods():
@@ -60,6 +68,51 @@ def options():
         verb = line[:3] if line[0] == "prefect" else line[:2]
         found.setdefault(verb, set()).update(word for word in line if word.startswith("--"))
     return [pytest.param(verb, given, id=" ".join(verb)) for verb, given in found.items()]
+
+
+def compose_faults(file):
+    """What the schema of the Compose specification says against it; nothing if it is valid."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    told = subprocess.run([*check, str(file)], capture_output=True, text=True, check=False)
+    assert (told.returncode == 0) == ("validation done" in told.stdout), told.stderr
+    return "" if told.returncode == 0 else told.stdout
+
+
+def manifest(kind, name):
+    """A copy of it, to be spoilt."""
+    (found,) = [d for d in KUBERNETES if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    return deepcopy(found)
+
+
+def test_compose_is_of_its_schema():
+    assert compose_faults(DEPLOY / "compose.yaml") == ""
+
+
+def test_compose_with_misspelt_fields_is_not(tmp_path):
+    misspelt = {"stop_grace_period:": "stop_time:", "retries:": "retry:", "\nvolumes:": "\nvolume:"}
+    text = (DEPLOY / "compose.yaml").read_text()
+    for word, wrong in misspelt.items():
+        text = text.replace(word, wrong)
+    (tmp_path / "compose.yaml").write_text(text)
+    faults = compose_faults(tmp_path / "compose.yaml")
+    assert all(f"'{wrong.strip(chr(10) + ':')}' " in faults for wrong in misspelt.values()), faults
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("document", manifests())
+def test_a_manifest_is_of_its_schema(document, version):
+    assert kubernetes_validate.validate(document, version, strict=True) == version
+
+
+def test_a_misspelt_field_or_a_wrong_type_in_a_manifest_is_refused():
+    spoilt = [manifest(*SERVER) for _ in range(3)]
+    (container,) = spoilt[0]["spec"]["template"]["spec"]["containers"]
+    container["readinessprobe"] = container.pop("readinessProbe")
+    spoilt[1]["spec"]["replicas"] = "one"
+    del spoilt[2]["spec"]["selector"]
+    for document, fault in zip(spoilt, ("readinessprobe", "'one'", "'selector'"), strict=True):
+        with pytest.raises(kubernetes_validate.ValidationError, match=fault):
+            kubernetes_validate.validate(document, KUBERNETES_VERSIONS[-1], strict=True)
 
 
 def test_compose_refers_to_what_is_there():
