@@ -33,6 +33,7 @@ FAILED, SILENT, MISSED = "sage: a run failed", "sage: a run is silent", "sage: n
 
 _PREFIX = "prefect.flow-run"
 _BEAT = f"{_PREFIX}.heartbeat"
+_BEGUN = f"{_PREFIX}.Running"
 _BAD = {f"{_PREFIX}.{name}" for name in ("Failed", "Crashed", "TimedOut")}
 _ENDS = _BAD | {
     f"{_PREFIX}.{name}"
@@ -108,7 +109,10 @@ def automations(target: Block, rules: Rules) -> list[Automation]:
             description="No night began: the schedule is paused, or nobody serves the deployment.",
             trigger=EventTrigger(
                 posture=Posture.Proactive,
-                expect={f"{_PREFIX}.Running"},
+                # Each night begins the wait for the next. Without `after`, Prefect's windows stand one
+                # behind the other, and after one with a night in it comes one in which nobody looks.
+                after={_BEGUN},
+                expect={_BEGUN},
                 match=_runs(),
                 match_related=_tagged("nightly"),
                 within=timedelta(hours=rules.night_h),

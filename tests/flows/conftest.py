@@ -1,6 +1,8 @@
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,40 @@ def prefect_server(tmp_path_factory):
             os.environ.pop("PREFECT_HOME", None)
         else:
             os.environ["PREFECT_HOME"] = before
+
+
+@pytest.fixture
+def on_server(prefect_server):
+    """Flows of this process run on the session's server."""
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}),
+        SyncPrefectClient(f"{prefect_server}/api") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def told():
+    """A receiver on loopback: what it was told, and its address."""
+    heard, came = [], threading.Event()
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+            came.set()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield heard, came, f"http://127.0.0.1:{server.server_port}/hook"
+    server.shutdown()
 
 
 @pytest.fixture(scope="session")

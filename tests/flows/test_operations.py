@@ -1,14 +1,11 @@
 """A night as the server and its UI see it: states, artifacts, refusals, time budgets, notifications."""
 
-import http.server
 import json
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect import flow
 from prefect.automations import Automation
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.states import Failed, Running, State
 
@@ -27,27 +24,6 @@ CONFIG = load_config(overrides=["acquire.retries=0", "adapt.base=mini"])
 @pytest.fixture
 def ws(tmp_path):
     return Workspace.open(tmp_path / "ws")
-
-
-@pytest.fixture
-def told():
-    """A receiver on loopback: what it was told, and its address."""
-    heard, came = [], threading.Event()
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(204)
-            self.end_headers()
-            came.set()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield heard, came, f"http://127.0.0.1:{server.server_port}/hook"
-    server.shutdown()
 
 
 def test_the_earlier_end_counts():
@@ -148,18 +124,6 @@ def test_a_killed_process_holds_no_slot(tmp_path, monkeypatch):
     child.wait()
     with slot("d", 1, give_up=lambda: True) as free:
         assert free
-
-
-@pytest.fixture
-def on_server(prefect_server, monkeypatch):
-    """Flows of this process run on the session's server."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with (
-        temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}),
-        SyncPrefectClient(f"{prefect_server}/api") as client,
-    ):
-        yield client
 
 
 @pytest.mark.slow
