@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.broken_network import breaking_server
+from benchmarks.object_store import object_store
 
 NIGHT_WITHIN_S = 1800
 PORT = 45_871
@@ -28,7 +28,6 @@ _BACK_S = 7200
 _SLOW_S = 5.0
 _ILLNESSES = ("500", "503", "slow")
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
-_TESTS = Path(__file__).resolve().parent.parent / "tests"
 
 Command = subprocess.Popen[str]
 Hit = Callable[[Command, float, random.Random], str]
@@ -160,9 +159,6 @@ def _clock(folder: Path, films: Path) -> Iterator[Armed]:
 @contextmanager
 def _store(folder: Path, films: Path) -> Iterator[Armed]:
     """A workspace on S3 (moto's server) that for a minute refuses everything, or takes its time."""
-    sys.path.append(str(_TESTS))  # the server that the tests start
-    from object_store import object_store
-
     with ExitStack() as stack:
         store = stack.enter_context(object_store())
         stack.enter_context(_environment({"SAGE_CACHE": str(folder)}))

@@ -23,14 +23,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.object_store import object_store
+from benchmarks.postgres import binaries, postgres
+from data_catalog import Workspace, canonical
+from flows._server import prefect_api
+from sage_core.world import build_scene, camera_path
+from sage_core.world.videos import Shot, write_shots
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests"))  # the servers that the tests start
-
-from data_catalog import Workspace, canonical  # noqa: E402
-from flows._server import prefect_api  # noqa: E402
-from sage_core.world import build_scene, camera_path  # noqa: E402
-from sage_core.world.videos import Shot, write_shots  # noqa: E402
-
 POOL = "mining"
 SETTINGS = {
     "run": {"workers": 1, "max_failed_share": 1.0},
@@ -56,9 +56,6 @@ def main() -> None:
 
 
 def run(folder: Path, count: int, apart: bool, stages: list[str]) -> dict[str, Any]:
-    from object_store import object_store
-    from postgres import binaries, postgres
-
     films = _films(folder / "films", 2 * count)
     os.environ["SAGE_CACHE"] = str(folder / "cache-of-the-operator")
     os.environ["PREFECT_HOME"] = str(folder / "prefect")

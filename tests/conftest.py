@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory):
     """An S3 server on loopback, and a folder for what its workspaces keep on this machine."""
-    from object_store import object_store
+    from benchmarks.object_store import object_store
 
     with pytest.MonkeyPatch.context() as patch, object_store() as store:
         patch.setenv("SAGE_CACHE", str(tmp_path_factory.mktemp("cache")))

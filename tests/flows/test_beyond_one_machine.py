@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from postgres import binaries, postgres
 
+from benchmarks.postgres import binaries, postgres
 from data_catalog import Workspace
 
 ROOT = Path(__file__).parents[2]
