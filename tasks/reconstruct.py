@@ -8,6 +8,7 @@ the largest is the clip's and each further one a child with an item after its fr
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from data_catalog import StageEvent, StoreError, Workspace
 from sage_core.config import SageConfig
 from sage_core.errors import SageError
 from sage_core.sfm import PARTS, judge_again, judgement_from_json, mapped_as, reconstruct
-from sage_core.types import Clip, Judgement, Reason, Stage, Verdict
+from sage_core.types import Artifact, Clip, Judgement, Reason, Stage, Verdict
 from tasks._inputs import Inputs, check_present, reconstruct_inputs
 from tasks._unit import ChildOutcome, Outcome, brief, judge, judgement_of
 
@@ -135,11 +136,13 @@ def _reconstructed(
         if result.judgement.verdict is not Verdict.ACCEPTED:
             details = {"recipe": result.recipe, "attempts": result.attempts, "cpu_s": result.cpu_s}
             return Outcome(result.judgement, details=details | measured)
-        for part in result.parts[1:]:
+        models = [
             ws.store.publish(out / PARTS / part.item, _folder(part.item))
+            for part in result.parts[1:]
+        ]
         shutil.rmtree(out / PARTS, ignore_errors=True)
-        ws.store.publish(out, _folder(inputs.item))  # last: it names the others
-    outcome = _published(ws, inputs.item, provenance)
+        models.append(ws.store.publish(out, _folder(inputs.item)))  # last: it names the others
+    outcome = _published(ws, inputs.item, provenance, models)
     assert outcome is not None, "it has just been published"
     return replace(outcome, details={**outcome.details, **measured, "cpu_s": result.cpu_s})
 
@@ -152,16 +155,22 @@ def _remove_earlier(ws: Workspace, item: str) -> None:
         ws.store.remove(_folder(old))
 
 
-def _published(ws: Workspace, item: str, wanted: dict[str, str]) -> Outcome | None:
-    """The outcome of a run with these settings and inputs, where its models are in place."""
+def _published(
+    ws: Workspace, item: str, wanted: dict[str, str], models: Sequence[Artifact] = ()
+) -> Outcome | None:
+    """The outcome of a run with these settings and inputs, where its models are in place.
+
+    ``models`` are those that have just been put there: they need not be read again.
+    """
+    known = {model.path: model for model in models}
     gate = _gate(ws, item, wanted)
     if gate is None:
         return None
     further = [_gate(ws, part, wanted) for part in gate["further"]]
-    children = [_part(ws, part) for part in further if part is not None]
+    children = [_part(ws, part, known) for part in further if part is not None]
     if len(children) < len(further):
         return None
-    whole = _part(ws, gate)
+    whole = _part(ws, gate, known)
     details = {"recipe": gate["recipe"]["name"], "attempts": gate["attempts"], **whole.details}
     return Outcome(whole.judgement, whole.artifacts, details, children)
 
@@ -175,10 +184,10 @@ def _gate(ws: Workspace, item: str, wanted: dict[str, str]) -> dict[str, Any] | 
     return gate if all(gate.get(name) == value for name, value in wanted.items()) else None
 
 
-def _part(ws: Workspace, gate: dict[str, Any]) -> ChildOutcome:
+def _part(ws: Workspace, gate: dict[str, Any], known: Mapping[str, Artifact]) -> ChildOutcome:
     """A published model with its verdict, and the frames that it stands for."""
     folder = _folder(gate["clip"])
-    artifacts = {"model": ws.store.settle(folder)}
+    artifacts = {"model": known.get(folder) or ws.store.settle(folder)}
     details = {"clip": gate["part"]}
     return ChildOutcome(gate["clip"], judgement_from_json(gate), artifacts, details)
 
