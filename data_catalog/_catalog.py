@@ -239,6 +239,7 @@ class Catalog:
             for log in self._logs.values() if found else ():
                 with self._backend.locked(log.stage):
                     log.compact(whole=True, without=wanted)
+            self._backend.notes.remove(self._backend.notes.names())  # they may name them
         return sorted(found)
 
     def _append(self, stage: str, events: list[StageEvent]) -> list[StageEvent]:

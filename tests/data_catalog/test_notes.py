@@ -68,6 +68,7 @@ def test_merging_the_files_and_forgetting_make_it_old(ws: Workspace) -> None:
     asked(ws).keep(3)
     ws.catalog.expunge(["c"])
     assert asked(ws).value is None
+    assert not list((ws.root / "catalog" / "notes").iterdir()), "they may have named it"
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 20, b"x" * 100, None])
