@@ -12,6 +12,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from data_catalog import _json
+from data_catalog._errors import StorageError
 from data_catalog._folder import Folder
 
 _CODEC = pa.Codec("zstd")
@@ -37,7 +38,7 @@ class Note:
         if self._folder is None:
             return
         text = _json.dumps(value).encode()
-        with suppress(OSError):
+        with suppress(OSError, StorageError):
             body = len(text).to_bytes(_SIZE) + _CODEC.compress(text, asbytes=True)
             self._folder.write(self._file, self._state + _digest(body) + body)
 

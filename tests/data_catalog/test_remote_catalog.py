@@ -279,3 +279,20 @@ def test_forbidden_is_not_tried_again(url: str, s3_server: Any) -> None:
         ws.catalog.append([event("a")])
     assert not caught.value.retryable
     assert len(s3_server.requests) - before <= 2
+
+
+def test_a_note_at_a_url_holds_until_there_is_news_and_an_ill_store_keeps_none(
+    url: str, s3_server: Any
+) -> None:
+    ws = another(url)
+    ws.catalog.append([event("a")])
+    ws.catalog.note("clips", ["curate"]).keep(["a"])
+    fresh = another(url).catalog
+    assert fresh.note("clips", ["curate"]).value == ["a"]
+    assert not fresh._logs["curate"].latest, "nothing was read"
+    another(url).catalog.append([event("b")])
+    note = fresh.note("clips", ["curate"])
+    assert note.value is None
+    with s3_server.failing(lambda asked: OWN_ERROR if asked["REQUEST_METHOD"] == "PUT" else None):
+        note.keep(["a", "b"])
+    assert another(url).catalog.note("clips", ["curate"]).value is None
