@@ -32,14 +32,15 @@ def write_synced(path: Path, data: bytes) -> None:
     """Write a new file through to the disk; what cannot be written whole is removed again."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
-            rest = memoryview(data)
-            while rest:
-                rest = rest[file.write(rest) :]
-            os.fsync(descriptor)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes, temporary: Path) -> None:
