@@ -7,6 +7,7 @@ with nothing else.
 import multiprocessing
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from prefect import flow, tags
@@ -63,43 +64,45 @@ def _make_clock(rules):
     return TICK
 
 
-def test_a_night_that_does_not_come_is_told_and_one_that_comes_is_not(rules, on_server):
-    heard = rules(Rules(silent_s=600, night_h=WINDOW_S / 3600))
-    while _ticks(heard) < 2:
-        _begin_a_night(on_server)
-        time.sleep(1)
-    _begin_a_night(on_server)
-    assert not _missed(heard), "nights have come"
-    heard.clear()
-    _wait_until(lambda: _missed(heard))
-    assert _ticks(heard) <= 1, "silence counts from the last night that began"
-
-
-def test_a_run_whose_process_is_killed_is_told_and_one_that_beats_is_not(
+def test_a_missed_night_and_a_killed_run_are_told_and_none_that_comes_or_beats(
     rules, on_server, prefect_server, monkeypatch
 ):
+    """Both at once, since both are mostly waiting."""
     heard = rules(Rules(silent_s=60, night_h=WINDOW_S / 3600))
     monkeypatch.setenv("PREFECT_API_URL", f"{prefect_server}/api")
     monkeypatch.setenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    spawn = multiprocessing.get_context("spawn")
-    processes = {name: spawn.Process(target=_a_night, args=(name,)) for name in ("alive", "dead")}
-    try:
-        runs = {}
-        for name, process in processes.items():
-            process.start()
-            runs[name] = _wait_until(lambda name=name: _beating(on_server, name))
+    with _processes("alive", "dead") as processes:
+        runs = {n: _wait_until(lambda n=n: _beating(on_server, n)) for n in processes}
         processes["dead"].kill()
+        _let_nights_come(on_server, heard, windows=1)  # what was missed before is told by then
+        begun = len(heard)
+        _let_nights_come(on_server, heard, windows=2)
+        silent = len(heard)
+        assert not _missed(heard[begun:silent]), "nights have come"
+        _wait_until(lambda: _missed(heard[silent:]))
+        assert _ticks(heard[silent:]) <= 1, "silence counts from the last night that began"
         _wait_until(lambda: any("dead is Crashed" in words for words in heard))
         (words,) = [words for words in heard if "dead" in words]
         assert "no sign of life for 60 s" in words
         assert on_server.read_flow_run(runs["dead"]).state.is_crashed()
         assert on_server.read_flow_run(runs["alive"]).state.is_running()
         assert not any("alive" in words for words in heard)
+    on_server.set_flow_run_state(runs["alive"], Cancelled(), force=True)
+
+
+@contextmanager
+def _processes(*names):
+    """Nights that have begun, each in a process of its own, by their names."""
+    spawn = multiprocessing.get_context("spawn")
+    processes = {name: spawn.Process(target=_a_night, args=(name,)) for name in names}
+    try:
+        for process in processes.values():
+            process.start()
+        yield processes
     finally:
         for process in processes.values():
             process.kill()
             process.join()
-    on_server.set_flow_run_state(runs["alive"], Cancelled(), force=True)
 
 
 def _ticks(heard):
@@ -108,6 +111,14 @@ def _ticks(heard):
 
 def _missed(heard):
     return any("no night began" in words for words in heard)
+
+
+def _let_nights_come(server, heard, windows):
+    start = len(heard)
+    while _ticks(heard[start:]) < windows:
+        _begin_a_night(server)
+        time.sleep(1)
+    _begin_a_night(server)
 
 
 def _begin_a_night(server):
