@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,19 +87,20 @@ def test_a_run_in_shares_goes_on_bitwise_and_also_in_copies_and_alone(settings):
     changes = {**ALL, "steps": 6}
     whole = settings("whole", **changes, processes=2, parallel="fully_shard")
     launch(whole, wall_s=300)
+    killed = settings(
+        "killed", **changes, processes=2, parallel="fully_shard", checkpoint={"steps": 3}
+    )
+    child = start(killed)
+    wait_for_step(killed.folder, 3, child)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
     for name, then in {
         "shares": {"processes": 2, "parallel": "fully_shard"},
         "copies": {"processes": 2, "parallel": "ddp"},
         "alone": {"processes": 1},
     }.items():
-        first = settings(
-            name, **changes, processes=2, parallel="fully_shard", checkpoint={"steps": 3}
-        )
-        child = start(first)
-        wait_for_step(first.folder, 3, child)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
         run = settings(name, **changes, **then)
+        shutil.copytree(killed.folder, run.folder, dirs_exist_ok=True)
         launch(run, wall_s=300)
         if name == "shares":
             assert same_files(run, whole)
