@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -166,6 +166,13 @@ def _trained_on(ws: Workspace, run: StageEvent, name: str) -> bool:
     return bool(own) and name in (own, ws.catalog.load_snapshot(str(own)).parent)
 
 
+class Waiting(NamedTuple):
+    """An item that a stage has still to do: of very many nothing else is kept until it is their turn."""
+
+    item: str
+    parent: str | None
+
+
 @dataclass(frozen=True)
 class Plan:
     """Items to work on, in order, and how many of the stage's items are done already.
@@ -173,7 +180,7 @@ class Plan:
     ``kept``: items that keep the verdict that they have, since what they take in was dropped; why, in words.
     """
 
-    missing: list[Inputs]
+    missing: list[Waiting]
     done: int
     kept: list[str] = field(default_factory=list)
 
@@ -260,7 +267,7 @@ def _plan(
     at_rest = selection.is_plain and not stored
     if at_rest and (rest := rest_of(ws, note)):
         return Plan([], *rest)
-    missing: list[Inputs] = []
+    missing: list[Waiting] = []
     finished: list[str] = []
     kept: list[str] = []
     with ws.still():
@@ -273,7 +280,7 @@ def _plan(
             elif not stored and (why := _dropped(ws, stage, inputs)):
                 kept.append(f"{item}: {why}")
             else:
-                missing.append(inputs)
+                missing.append(Waiting(item, inputs.parent))
     if at_rest and not missing:
         keep_rest(ws, note, stage, finished, kept)
     return Plan(selection.first(missing), len(finished), kept)

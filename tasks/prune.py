@@ -83,7 +83,7 @@ def _settled(ws: Workspace, config: SageConfig) -> tuple[set[str], set[str]]:
 
 
 def _names(plan: Plan) -> set[str]:
-    return {name for inputs in plan.missing for name in (inputs.item, inputs.parent or inputs.item)}
+    return {name for one in plan.missing for name in (one.item, one.parent or one.item)}
 
 
 def _failed(ws: Workspace) -> set[str]:

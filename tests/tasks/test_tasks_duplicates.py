@@ -15,6 +15,7 @@ from sage_core.config.duplicates import DuplicatesConfig
 from sage_core.errors import SageError
 from sage_core.fingerprints import Recorder
 from sage_core.types import Clip, Judgement, Reason, Stage
+from tasks._inputs import curate_inputs
 from tasks._plan import Selection, accepted_clips, plan_curate, plan_reconstruct
 from tasks._unit import ChildOutcome, Outcome, judge
 from tasks.duplicates import LINKS_FILE, settle_duplicates
@@ -51,9 +52,8 @@ def mined(ws, video, pictures, width=640, size=1000, start_s=0.0):
         work=lambda: Outcome(Judgement.accept(), {"video": source}), **common,
     )  # fmt: skip
     child = ChildOutcome(clip.item, Judgement.accept(), {}, {"clip": clip.to_json()})
-    inputs = plan_curate(ws, ALL, Selection.of(ws, Stage.CURATE, "all", [video])).missing
     judge(
-        ws, stage=Stage.CURATE, input_hash=inputs[0].hash,
+        ws, stage=Stage.CURATE, input_hash=curate_inputs(ws, video).hash,
         work=lambda: Outcome(Judgement.accept(), {"fingerprint": printed}, {}, [child]), **common,
     )  # fmt: skip
     return clip.item
