@@ -99,6 +99,8 @@ def _job(ws: Workspace, inputs: Inputs, config: SageConfig) -> dict[str, Any]:
             _BASE: inputs.details["base"] or config.adapt.base,
             _ADAPTED: str(ws.store.fetch(checkpoint)),
         },
+        # Not by the place that it has on this machine, which of a workspace at a URL is in its cache.
+        "called": {_ADAPTED: "/".join(checkpoint.path.split("/")[-2:])},
         "config": config.evaluate.model_dump(mode="json"),
         "sampling": config.adapt.sampling.model_dump(mode="json"),
         "rendering": config.adapt.rendering.model_dump(mode="json"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Comparison:
         held_out: clips that training never saw; none leaves the label-free measures out.
         out: folder of pictures and ``metrics.json``.
         lists: folder in which the frame lists of test tuples are kept frozen, or None.
+        called: name -> what its weights are called in the report; by default their folder and file.
     """
 
     models: dict[str, str]
@@ -52,6 +54,7 @@ class Comparison:
     seed: int
     out: Path
     lists: Path | None = None
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare_json(job: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def compare_json(job: dict[str, Any]) -> dict[str, Any]:
             seed=job["seed"],
             out=Path(job["out"]),
             lists=Path(job["lists"]) if job.get("lists") else None,
+            called=job.get("called", {}),
         )
     )
 
@@ -95,7 +99,7 @@ def compare(job: Comparison) -> dict[str, Any]:
     job.out.mkdir(parents=True, exist_ok=True)
     pictures: list[dict[str, str]] = []
     report = {
-        "models": {name: _identified(weights) for name, weights in job.models.items()},
+        "models": {name: _identified(w, job.called.get(name)) for name, w in job.models.items()},
         "image_px": size,
         "seed": job.seed,
         "sets": [_labelled(models, tests, size, job, pictures) for tests in sets],
@@ -192,11 +196,11 @@ def _better(first: list[dict[str, float]], last: list[dict[str, float]], metric:
     return float(np.mean([gain > 0 for gain in gains]))
 
 
-def _identified(weights: str) -> str:
+def _identified(weights: str, called: str | None) -> str:
     """Weights by name and content, not by where they lie: equal evaluations leave equal files."""
     path = weights_path(weights)
     named = f"{path.parent.name}/{path.name}" if Path(weights).is_file() else weights
-    return f"{named} (sha256 {sha256_of(path)[:16]})"
+    return f"{called or named} (sha256 {sha256_of(path)[:16]})"
 
 
 def _common_size(models: dict[str, GeometricModel]) -> int:
