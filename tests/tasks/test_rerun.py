@@ -19,6 +19,7 @@ from sage_core.config import load_config
 from sage_core.shards import ShardReader
 from sage_core.shards.validate import validate
 from sage_core.types import Stage
+from tasks._inputs import reconstruct_inputs
 from tasks._plan import Descent, Retry, Selection, Selector, plan_assemble, plan_reconstruct
 from tasks.adapt import adapt_inputs
 from tasks.assemble import assemble_shard
@@ -206,10 +207,8 @@ def test_selection_by_reason_verdict_item_and_number(ws):
             "verdict": verdict,
             "reason": reason,
         }
-        inputs = plan_reconstruct(
-            ws, CONFIG, Selection.of(ws, Stage.RECONSTRUCT, "all", [clip])
-        ).missing
-        ws.catalog.append([replace(last, attempt=2, input_hash=inputs[0].hash, **done)])
+        inputs = reconstruct_inputs(ws, clip)
+        ws.catalog.append([replace(last, attempt=2, input_hash=inputs.hash, **done)])
 
     def selected(*words, **selector):
         return _selected(ws, plan_reconstruct, Stage.RECONSTRUCT, *words, **selector)
