@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -54,7 +54,7 @@ class Store:
         """
         parts = inside(relative, self.root)
         path = self.root / parts
-        if not self._leads_through_link(parts):
+        if not self._leads_through_link(parts.parts):
             return path
         real = os.path.realpath(path)
         if real != self._root_text and not real.startswith(self._root_text.rstrip("/") + "/"):
@@ -235,13 +235,20 @@ class Store:
         """Remove what killed processes left in the scratch folder."""
         _files.sweep(self._scratch)
 
-    def _leads_through_link(self, parts: PurePosixPath) -> bool:
-        """Whether a step on the way below the root, which is no link, is one; as text: it is asked often."""
+    def _leads_through_link(self, parts: Sequence[str], known: set[str] | None = None) -> bool:
+        """Whether a step on the way below the root, which is no link, is one; as text: it is asked often.
+
+        ``known`` are places that were looked at, and learns of these.
+        """
         place = self._root_text
-        for part in parts.parts:
+        for part in parts:
             place = f"{place}/{part}"
+            if known is not None and place in known:
+                continue
             if os.path.islink(place):  # noqa: PTH114
                 return True
+            if known is not None:
+                known.add(place)
         return False
 
     @property
@@ -253,13 +260,9 @@ class Store:
         known = getattr(self._thread, "plain", None)
         if known is None or not _is_plain(relative):
             return self.path(relative)
-        place, parts = self._root_text, relative.split("/")
-        for part in parts:
-            place = f"{place}/{part}"
-            if place not in known:
-                if os.path.islink(place):  # noqa: PTH114  (as text, see above)
-                    return self.path(relative)
-                known.add(place)
+        if self._leads_through_link(relative.split("/"), known):
+            return self.path(relative)
+        place = f"{self._root_text}/{relative}"
         known.discard(place)  # nobody asks for the file itself again
         if len(known) > _FOLDERS_KNOWN:
             known.clear()

@@ -118,7 +118,7 @@ def _plan(
             or (i.item not in stones and _is_wanted(ws, i, current, selection))
         ]
     if selection.is_plain and not missing:
-        keep_rest(ws, note, Stage.ACQUIRE, (i.item for i in chosen), [])
+        keep_rest(ws, note, Stage.ACQUIRE, [i.item for i in chosen], [])
     return selection.first(missing), len(chosen) - len(missing)
 
 

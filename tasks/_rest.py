@@ -5,7 +5,7 @@ So a night without news asks the disk for the files that it is about, and does n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from data_catalog import Note, Workspace
@@ -40,16 +40,14 @@ def all_there(ws: Workspace, value: dict[str, Any]) -> bool:
 
 
 def keep_rest(
-    ws: Workspace, note: Note, stage: Stage, items: Iterable[str], kept: list[str]
+    ws: Workspace, note: Note, stage: Stage, items: Sequence[str], kept: list[str]
 ) -> None:
     """Note that these items of the stage are done, and nothing is missing."""
     files: dict[str, int] = {}
-    done = 0
     with ws.still():
         for item in items:
             event = ws.catalog.find(item, stage.value)
-            done += 1
             for artifact in event.artifacts.values() if event else ():
                 if ws.store.verify(artifact):  # others were dropped on purpose
                     files[artifact.path] = artifact.bytes
-    note.keep({"done": done, "kept": kept, "files": sorted(files.items())})
+    note.keep({"done": len(items), "kept": kept, "files": sorted(files.items())})

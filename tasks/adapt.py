@@ -119,12 +119,12 @@ def run_note(ws: Workspace, config: SageConfig, snapshot: str | None) -> Note:
     Raises:
         CheckpointError: the base weights are not there.
     """
+    if config.adapt.mixing.difficulty is not None or config.adapt.held_out:
+        return Note.blank()
     promoted = latest(ws)
     base = sha256_of(weights_path(_base(ws, config, promoted)))
     adapt = config.adapt.model_dump(mode="json")
     given = [snapshot, adapt, config.stage_hash(Stage.ADAPT), base, promoted and asdict(promoted)]
-    if config.adapt.mixing.difficulty is not None or config.adapt.held_out:
-        return Note.blank()
     return noted(ws, "adapt", Stage.ASSEMBLE, given)
 
 
