@@ -8,10 +8,8 @@ from datetime import timedelta
 import pytest
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
 from data_catalog import Workspace
@@ -34,16 +32,6 @@ def curate(workspace):
 @flow(name="something-else")
 def other(workspace):
     return unit("v3")
-
-
-@pytest.fixture
-def client(prefect_server):
-    """Flows of this process run on the session's server."""
-    with (
-        temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}),
-        SyncPrefectClient(f"{prefect_server}/api") as made,
-    ):
-        yield made
 
 
 def told_of(client, run):
@@ -73,38 +61,38 @@ def ended(client, made_of, workspace):
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_what_a_run_left_goes_with_it(client, tmp_path):
+def test_what_a_run_left_goes_with_it(on_server, tmp_path):
     ws = Workspace.open(tmp_path / "ws")
     curate(workspace=str(ws.root), return_state=True)
     (run,) = [
-        one.id for one in runs_that(client) if one.parameters.get("workspace") == str(ws.root)
+        one.id for one in runs_that(on_server) if one.parameters.get("workspace") == str(ws.root)
     ]
-    while (told := told_of(client, run))[:2] < (2, 1):  # what is told comes a little later
+    while (told := told_of(on_server, run))[:2] < (2, 1):  # what is told comes a little later
         pass
     assert told[2:] == (1, 1)
     assert prune_history(ws, 1) == 0, "it has ended just now"
     assert prune_history(ws, 0, dry_run=True) == 1
-    assert told_of(client, run)[3] == 1
+    assert told_of(on_server, run)[3] == 1
     assert prune_history(ws, 0) == 1
-    assert told_of(client, run) == (0, 0, 0, 0)
+    assert told_of(on_server, run) == (0, 0, 0, 0)
     assert prune_history(ws, 0) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_nothing_else_goes(client, tmp_path):
+def test_nothing_else_goes(on_server, tmp_path):
     ws = Workspace.open(tmp_path / "ws")
-    old = [ended(client, curate, ws.root) for _ in range(2)]
-    others = [ended(client, curate, tmp_path / "another"), ended(client, other, ws.root)]
-    last = client.read_flow_run(others[-1]).end_time
-    young = ended(client, curate, ws.root)
-    running = client.create_flow_run(
+    old = [ended(on_server, curate, ws.root) for _ in range(2)]
+    others = [ended(on_server, curate, tmp_path / "another"), ended(on_server, other, ws.root)]
+    last = on_server.read_flow_run(others[-1]).end_time
+    young = ended(on_server, curate, ws.root)
+    running = on_server.create_flow_run(
         curate, parameters={"workspace": str(ws.root)}, state=Running()
     ).id
     assert prune_history(ws, None) == 0
     assert prune_history(ws, 30, now=last + timedelta(days=30)) == 2
-    assert [told_of(client, run)[3] for run in old] == [0, 0]
-    assert [told_of(client, run)[3] for run in (*others, young, running)] == [1, 1, 1, 1]
+    assert [told_of(on_server, run)[3] for run in old] == [0, 0]
+    assert [told_of(on_server, run)[3] for run in (*others, young, running)] == [1, 1, 1, 1]
 
 
 def filled(file):

@@ -214,7 +214,7 @@ def test_the_same_bits_in_processes_with_more_threads_than_cores(tmp_path):
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[2]), os.environ.get("PYTHONPATH", "")]
     digests = set()
-    for threads in (1, 4):
+    for threads in (1, 2, 3, 4):
         environment = {
             **os.environ,
             "NUMBA_NUM_THREADS": "4",

@@ -102,6 +102,8 @@ def test_a_run_in_shares_goes_on_bitwise_and_also_in_copies_and_alone(settings):
         run = settings(name, **changes, **then)
         shutil.copytree(killed.folder, run.folder, dirs_exist_ok=True)
         launch(run, wall_s=300)
+        lines = [read_metrics(one.folder / "metrics.jsonl")[:3] for one in (run, killed)]
+        assert lines[0] == lines[1], "with their times: these steps were not done again"
         if name == "shares":
             assert same_files(run, whole)
         for a, b in zip(losses_of(run.folder), losses_of(whole.folder), strict=True):
