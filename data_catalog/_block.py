@@ -1,7 +1,7 @@
-"""What is seldom asked of many events, held in a tenth of its room.
+"""Rows of which few are looked into, held in a tenth of their room.
 
-The columns of some rows are kept together, compressed as soon as there are enough of them. Whoever goes
-through events in order finds the neighbours' values unpacked.
+Some rows are kept together, column by column, compressed as soon as there are enough of them. Whoever goes
+through them in order finds the neighbours' values unpacked.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-_ROWS = 128
-_UNPACKED = 256
-"""Columns of blocks that stay unpacked, some 20 MB: a plan, in the order of items, has one block in use
-for each column that it asks for and each 16,384 events that came together."""
+ROWS = 128
+_UNPACKED = 512
+"""Columns of blocks that stay unpacked, some 30 MB: a plan, in the order of items, has one block in use
+for each column that it asks for and each some thousand events that came together."""
+_SAME = -1
+"""In place of a size: all rows have the value that is in place of the data."""
 _CODEC = pa.Codec("zstd")
 
 
@@ -30,7 +32,7 @@ class Block:
 
     def __init__(self, columns: int) -> None:
         self._growing: list[list[Any]] | None = [[] for _ in range(columns)]
-        self._packed: list[tuple[int, bytes]] = []
+        self._packed: list[tuple[int, Any]] = []
 
     def add(self, row: Sequence[Any]) -> int:
         """Take in a row, unless the block is full, and return its place."""
@@ -38,7 +40,7 @@ class Block:
         place = len(self._growing[0])
         for column, value in zip(self._growing, row, strict=True):
             column.append(value)
-        if place + 1 == _ROWS:
+        if place + 1 == ROWS:
             self._packed = [_packed(column) for column in self._growing]
             self._growing = None
         return place
@@ -50,17 +52,22 @@ class Block:
     def value(self, column: int, place: int) -> Any:
         """One value."""
         growing = self._growing  # once: it may be packed any moment
-        values = _unpacked(self, column) if growing is None else growing[column]
-        return values[place]
+        if growing is not None:
+            return growing[column][place]
+        size, data = self._packed[column]
+        return data if size == _SAME else _unpacked(self, column)[place]
 
     def unpacked(self, column: int) -> list[Any]:
-        """A column of a full block, made anew."""
+        """A column of a full block whose values differ, made anew."""
         size, data = self._packed[column]
         values: list[Any] = pickle.loads(_CODEC.decompress(data, size, asbytes=True))  # noqa: S301
         return values
 
 
-def _packed(values: list[Any]) -> tuple[int, bytes]:
+def _packed(values: list[Any]) -> tuple[int, Any]:
+    first = values[0]
+    if all(value == first for value in values):
+        return _SAME, first
     data = pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
     return len(data), _CODEC.compress(data, asbytes=True)
 

@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -77,14 +76,18 @@ class Catalog:
             logs = [self._log(stage)] if stage is not None else list(self._logs.values())
             for log in logs:
                 self._refresh(log)
-            groups = [sorted(log.latest.values(), key=lambda event: event.item) for log in logs]
-        return [
-            event
-            for event in chain(*groups)
-            if item in (None, event.item)
-            and verdict in (None, event.verdict)
-            and parent in (None, event.parent)
+            groups = [list(log.latest.events()) for log in logs]
+        chosen = [
+            [
+                event
+                for event in group
+                if item in (None, event.item)
+                and (verdict is None or verdict == event.verdict)
+                and (parent is None or parent == event.parent)
+            ]
+            for group in groups
         ]
+        return [e for group in chosen for e in sorted(group, key=lambda event: event.item)]
 
     def find(self, item: str, stage: str) -> StageEvent | None:
         """The latest event of one item at one stage."""
@@ -115,7 +118,7 @@ class Catalog:
             for log in logs:
                 self._refresh(log)
             # Should more come while it is made, it is made again the next time.
-            state = tuple(log.changes for log in logs)
+            state = tuple(log.latest.changes for log in logs)
             before = self._remembered.get(name)
         if before is not None and before[0] == state:
             return before[1]  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from data_catalog import _files, _json, _schema
 from data_catalog._errors import CatalogError
 from data_catalog._folder import Folder
+from data_catalog._latest import Latest
 from data_catalog._schema import StageEvent
 
 _LOOSE_LIMIT = 256
@@ -73,12 +74,7 @@ class StageLog:
 
     def __init__(self, stage: str, folder: Folder) -> None:
         self.stage = stage
-        self.latest: dict[str, StageEvent] = {}
-        self.changes = 0
-        """How often :attr:`latest` has changed."""
-        self._events = _schema.Events(stage)
-        self._ahead: dict[str, int] = {}
-        """The last sequence numbers of those items whose latest event has another, or that have none."""
+        self.latest = Latest(stage)
         self._folder = folder
         self._seen: set[str] = set()
         self._listing = Listing()
@@ -202,10 +198,7 @@ class StageLog:
 
     def _forget(self) -> None:
         """Begin as if nothing had been read; sequence numbers go on."""
-        self._ahead = {item: self._last_sequence(item) for item in {*self.latest, *self._ahead}}
-        self.latest.clear()
-        self._events = _schema.Events(self.stage)
-        self.changes += 1
+        self.latest.forget()
         self._seen.clear()
         self._taken_in = None
 
@@ -230,27 +223,14 @@ class StageLog:
         sequences: dict[str, int] = {}
         numbered = []
         for event in events:
-            last = sequences.get(event.item) or self._last_sequence(event.item)
+            last = sequences.get(event.item) or self.latest.last_sequence(event.item)
             sequences[event.item] = last + 1
             numbered.append(replace(event, sequence=last + 1))
         return numbered
 
-    def _last_sequence(self, item: str) -> int:
-        """The greatest sequence number that any event of the item has had; 0 if there was none."""
-        latest = self.latest.get(item)
-        return max(latest.sequence if latest else 0, self._ahead.get(item, 0))
-
     def _absorb(self, batches: Iterable[pa.RecordBatch]) -> None:
         for batch in batches:
-            for event in self._events.newest(batch, self.latest):
-                before = self._last_sequence(event.item)
-                self.latest[event.item] = event
-                self.changes += 1
-                if before > event.sequence:
-                    self._ahead[event.item] = before
-            for item, sequence in _schema.rows(batch, "item", "sequence"):
-                if sequence > self._last_sequence(item):
-                    self._ahead[item] = sequence
+            self.latest.take_in(batch)
 
     def _recognise(self, generation: Generation) -> None:
         """The newest part need not be read if all that went into it has been."""

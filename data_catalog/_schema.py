@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ VERSION_KEY = b"sage.catalog.version"
 
 
 class _Stored:
-    """Where an event that was read finds what it does not hold itself."""
+    """Where an event that was read finds all but its item."""
 
     __slots__ = ("_block", "_place")
 
@@ -33,9 +32,9 @@ class _Stored:
 class StageEvent(_Stored):
     """One judged attempt of one item at one stage: a row of the log.
 
-    Events that were read hold what plans ask of all of them (:data:`_HELD`); the rest lies in a block that
-    many share, ``figures``, ``artifacts`` and ``details`` as JSON, which is parsed whenever it is asked for:
-    a catalog keeps very many events, and few are looked into.
+    Events that were read hold their item alone; the rest lies in a block that many share, ``figures``,
+    ``artifacts`` and ``details`` as JSON, which is parsed whenever it is asked for: a catalog keeps very
+    many events, and few are looked into.
 
     Attributes:
         item: id of a video, clip or run.
@@ -90,7 +89,7 @@ class StageEvent(_Stored):
 
         def __getattr__(self, name: str) -> Any:
             """What lies in the block; Python asks here for what is not among an event's own attributes."""
-            column = _SHARED.get(name)
+            column = STORED.get(name)
             if column is None:
                 raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
             value = self._block.value(column, self._place)
@@ -145,18 +144,9 @@ SCHEMA = pa.schema(
 
 COLUMNS = ("stage", *SCHEMA.names)
 
-_HELD = (
-    *("item", "verdict", "parent", "reason", "retryable", "config_hash", "code_version"),
-    *("attempt", "sequence", "host", "run"),
-)
-"""Columns whose values an event that was read holds itself."""
-_REPEATED = frozenset(
-    ("item", "verdict", "parent", "reason", "config_hash", "code_version", "host", "run")
-)
-"""Those of them in which many rows, or those of other stages, have the same text; it is kept once."""
-_SHARED = {name: place for place, name in enumerate(n for n in SCHEMA.names if n not in _HELD)}
-"""The other columns, by their place in a block."""
-_ROWS_AT_A_TIME, _CONVERTED_AT_A_TIME = 16_384, 1024
+STORED = {name: place for place, name in enumerate(SCHEMA.names[1:])}
+"""The columns but for the item, by their places in a block."""
+_ROWS_AT_A_TIME = 2048
 
 
 def to_table(events: Sequence[StageEvent]) -> pa.Table:
@@ -191,58 +181,20 @@ def without(table: pa.Table, items: Collection[str]) -> pa.Table:
     return table.filter(pc.or_(pc.invert(concerned), kept))
 
 
-class Events:
-    """Makes events of rows; what they do not hold themselves goes into blocks that they share."""
-
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-        self._block = Block(len(_SHARED))
-
-    def of(self, batch: pa.RecordBatch) -> Iterator[StageEvent]:
-        """The rows as events."""
-        for start in range(0, batch.num_rows, _CONVERTED_AT_A_TIME):
-            yield from self._of(batch.slice(start, _CONVERTED_AT_A_TIME))
-
-    def _of(self, batch: pa.RecordBatch) -> Iterator[StageEvent]:
-        held = [_values(batch.column(name), name) for name in _HELD]
-        shared = [batch.column(name).to_pylist() for name in _SHARED]
-        for own, others in zip(zip(*held, strict=True), zip(*shared, strict=True), strict=True):
-            yield self._event(own, others)
-
-    def newest(self, batch: pa.RecordBatch, known: dict[str, StageEvent]) -> Iterator[StageEvent]:
-        """Events of the rows that come after what is known of their items; the last one wins.
-
-        In the order of the items: neighbours in a plan are neighbours in a block.
-        """
-        best: dict[str, tuple[tuple[int, int], int]] = {}
-        for index, (item, attempt, sequence) in enumerate(
-            rows(batch, "item", "attempt", "sequence")
-        ):
-            order = (attempt, sequence)
-            old = known.get(item)
-            if (old is None or order > old.order) and (item not in best or order > best[item][0]):
-                best[item] = (order, index)
-        chosen = [index for _, (_, index) in sorted(best.items())]
-        if chosen:
-            yield from self.of(batch.take(pa.array(chosen, pa.int64())))
-
-    def _event(self, own: Sequence[Any], others: Sequence[Any]) -> StageEvent:
-        if self._block.is_full:
-            self._block = Block(len(_SHARED))
-        event = object.__new__(StageEvent)
-        _SET_STAGE(event, self._stage)
-        for put, value in zip(_SET_HELD, own, strict=True):
-            put(event, value)
-        _SET_BLOCK(event, self._block)
-        _SET_PLACE(event, self._block.add(others))
-        return event
-
-
 def to_events(table: pa.Table, stage: str) -> Iterator[StageEvent]:
     """The rows of a file as events."""
-    made = Events(stage)
-    for batch in table.to_batches(max_chunksize=_ROWS_AT_A_TIME):
-        yield from made.of(batch)
+    for row in table.to_pylist():
+        parsed = {name: _json.loads(row[name]) for name in JSON_COLUMNS}
+        artifacts = _as_artifacts(parsed["artifacts"])
+        yield StageEvent(stage=stage, **{**row, **parsed, "artifacts": artifacts})
+
+
+def stored_event(stage: str, item: str, block: Block, place: int) -> StageEvent:
+    """The event of an item that lies at a place of a block whose columns are :data:`STORED`."""
+    event = object.__new__(StageEvent)
+    for put, value in zip(_SETTERS, (stage, item, block, place), strict=True):
+        put(event, value)
+    return event
 
 
 def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -272,19 +224,13 @@ def _row(event: StageEvent) -> dict[str, Any]:
     return row
 
 
-def _values(column: pa.Array, name: str) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return [v and sys.intern(v) for v in values] if name in _REPEATED else values
-
-
 def _setter(name: str) -> Callable[[StageEvent, Any], None]:
     """Puts a value into a slot of an event that is being made; nobody else changes one."""
     setter: Callable[[StageEvent, Any], None] = getattr(StageEvent, name).__set__
     return setter
 
 
-_SET_STAGE, _SET_BLOCK, _SET_PLACE = map(_setter, ("stage", "_block", "_place"))
-_SET_HELD = [_setter(name) for name in _HELD]
+_SETTERS = [_setter(name) for name in ("stage", "item", "_block", "_place")]
 
 
 def _as_artifacts(parsed: dict[str, Any]) -> dict[str, Artifact]:
