@@ -17,6 +17,8 @@ import psutil
 
 from benchmarks.broken_network import breaking_server
 from benchmarks.object_store import object_store
+from data_catalog import CatalogError, Workspace
+from sage_core.types import Stage
 
 NIGHT_WITHIN_S = 1800
 PORT = 45_871
@@ -26,11 +28,39 @@ _SMALL_DISK_MB = 24
 _BREAKS = 3
 _BACK_S = 7200
 _SLOW_S = 5.0
+_LOOKS_EVERY_S = 0.1
 _ILLNESSES = ("500", "503", "slow")
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
 
 Command = subprocess.Popen[str]
-Hit = Callable[[Command, float, random.Random], str]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a night is hit: so many seconds after a stage of it began, or after it began itself."""
+
+    after_s: float
+    stage: Stage | None = None
+    workspace: str = ""
+
+    def has_come(self, command: Command) -> bool:
+        """Wait for it; False if the night has ended before."""
+        while self.stage is not None and not self._has_begun(self.stage):
+            if _has_ended(command, _LOOKS_EVERY_S):
+                return False
+        return not _has_ended(command, self.after_s)
+
+    def _has_begun(self, stage: Stage) -> bool:
+        with suppress(CatalogError, OSError):
+            ws = Workspace.open(self.workspace, create=False)
+            # Stages that are over are not waited for: it is looked too seldom to see the short ones.
+            begun = {e.stage for e in ws.catalog.latest()}
+            later = list(Stage)[list(Stage).index(stage) :]
+            return any(one.value in begun or ws.catalog.holder(one.value) for one in later)
+        return False
+
+
+Hit = Callable[[Command, Moment, random.Random], str]
 
 
 @dataclass(frozen=True)
@@ -39,7 +69,7 @@ class Armed:
 
     Attributes:
         address: the workspace of the night that it will hit: a folder or a URL.
-        hit: given the night's first command, seconds to wait and a source of chance, it hits; says what.
+        hit: given the night's first command, the moment and a source of chance, it hits; says what.
     """
 
     address: str
@@ -69,9 +99,9 @@ def named(process: psutil.Process) -> str:
 def _kill(folder: Path, films: Path) -> Iterator[Armed]:
     """SIGKILL of a random process of the night."""
 
-    def hit(command: Command, after_s: float, rng: random.Random) -> str:
+    def hit(command: Command, moment: Moment, rng: random.Random) -> str:
         with suppress(psutil.Error):
-            if living := _living(command, after_s):
+            if living := _living(command, moment):
                 victim = rng.choice(living)
                 name = named(victim)
                 victim.send_signal(signal.SIGKILL)
@@ -85,9 +115,9 @@ def _kill(folder: Path, films: Path) -> Iterator[Armed]:
 def _server(folder: Path, films: Path) -> Iterator[Armed]:
     """Prefect's server stands still for a minute."""
 
-    def hit(command: Command, after_s: float, rng: random.Random) -> str:
+    def hit(command: Command, moment: Moment, rng: random.Random) -> str:
         with suppress(psutil.Error):
-            for process in _living(command, after_s):
+            for process in _living(command, moment):
                 if named(process) == "server":
                     process.suspend()
                     time.sleep(_AWAY_S)
@@ -102,7 +132,7 @@ def _server(folder: Path, films: Path) -> Iterator[Armed]:
 def _network(folder: Path, films: Path) -> Iterator[Armed]:
     """Downloads break off half way."""
     with breaking_server(films, _BREAKS, PORT):
-        yield Armed(str(folder), lambda _command, _after_s, _rng: "download")
+        yield Armed(str(folder), lambda _command, _moment, _rng: "download")
 
 
 @contextmanager
@@ -114,7 +144,7 @@ def _disk(folder: Path, films: Path) -> Iterator[Armed]:
     options = ["-t", "tmpfs", "-o", f"size={_SMALL_DISK_MB}m", "tmpfs"]
     subprocess.run(["mount", *options, str(folder)], check=True)
 
-    def grow(command: Command, after_s: float, rng: random.Random) -> str:
+    def grow(command: Command, moment: Moment, rng: random.Random) -> str:
         command.wait(NIGHT_WITHIN_S)
         subprocess.run(["mount", "-o", "remount,size=4g", str(folder)], check=True)
         return "disk"
@@ -134,8 +164,8 @@ def _clock(folder: Path, films: Path) -> Iterator[Armed]:
     offset = folder.with_name(f"{folder.name}.clock")
     offset.write_text("+0")
 
-    def turn_back(command: Command, after_s: float, rng: random.Random) -> str:
-        if _has_ended(command, after_s):
+    def turn_back(command: Command, moment: Moment, rng: random.Random) -> str:
+        if not moment.has_come(command):
             return "nothing: it had ended"
         new = offset.with_suffix(".new")
         new.write_text(f"-{_BACK_S}")
@@ -163,9 +193,9 @@ def _store(folder: Path, films: Path) -> Iterator[Armed]:
         store = stack.enter_context(object_store())
         stack.enter_context(_environment({"SAGE_CACHE": str(folder)}))
 
-        def fall_ill(command: Command, after_s: float, rng: random.Random) -> str:
+        def fall_ill(command: Command, moment: Moment, rng: random.Random) -> str:
             illness = rng.choice(_ILLNESSES)
-            if _has_ended(command, after_s):
+            if not moment.has_come(command):
                 return "nothing: it had ended"
             if illness == "slow":
                 store.delay_s = _SLOW_S
@@ -205,9 +235,9 @@ def faked_time() -> Path:
     )
 
 
-def _living(command: Command, after_s: float) -> list[psutil.Process]:
-    """The processes of a night after so many seconds, its flow first; none if it had ended."""
-    if _has_ended(command, after_s):
+def _living(command: Command, moment: Moment) -> list[psutil.Process]:
+    """The processes of a night at a moment, its flow first; none if it had ended."""
+    if not moment.has_come(command):
         return []
     flow = psutil.Process(command.pid)
     return [flow, *flow.children(recursive=True)]

@@ -3,12 +3,13 @@
 python -m benchmarks.faults --folder FOLDER --runs 0:50
 python -m benchmarks.faults --folder FOLDER --runs 0:5 --fault disk      (root: on a small disk of its own)
 
-kill: SIGKILL of a random process of the night (flow, server, worker, trainer). server: Prefect's server
-stands still for a minute. network: downloads break off half way. disk: it is full, until it grows. clock:
-the wall clock goes back by two hours. store: the workspace is on S3, which for a minute refuses everything
-or takes five seconds an answer. Equal means: the same verdicts and figures, shards, weights, loss curve and
-evaluation, byte by byte, and nothing left in scratch. Where mining was hit, the night trains on what it
-has: such a run is one of its own and is not compared. Each run appends a line to results.jsonl and is not
+The moment lies in a random stage, at a random time of its length. kill: SIGKILL of a random process of the
+night (flow, server, worker, trainer). server: Prefect's server stands still for a minute. network: downloads
+break off half way. disk: it is full, until it grows. clock: the wall clock goes back by two hours. store: the
+workspace is on S3, which for a minute refuses everything or takes five seconds an answer. Equal means: the
+same verdicts and figures, shards, weights, loss curve and evaluation, byte by byte, and nothing left in
+scratch. Where mining was hit, the night trains on what it has: such a run is one of its own and is not
+compared. Each run appends a line to results.jsonl and is not
 done again.
 """
 
@@ -21,13 +22,12 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from benchmarks.broken_network import breaking_server
-from benchmarks.fault_kinds import FAULTS, NIGHT_WITHIN_S, PORT, Command
+from benchmarks.fault_kinds import FAULTS, NIGHT_WITHIN_S, PORT, Command, Moment
 from benchmarks.small_night import PYTHON_BIN, write_films, write_settings
 from benchmarks.table import parser, publish
 from data_catalog import Workspace, canonical
@@ -46,11 +46,12 @@ _AGAIN = ("--retry", "failed")
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: what was hit after how long, how many commands it took, and whether it ended equal."""
+    """One run: what was hit, how long after a stage began, the commands it took, whether it ended equal."""
 
     run: int
     fault: str
     hit: str
+    stage: str
     after_s: float
     commands: int
     equal: bool
@@ -84,8 +85,8 @@ def finished(command: Command) -> tuple[int, str]:
     return command.returncode, output
 
 
-def prepared(folder: Path, fault: str) -> tuple[Night, Path, float]:
-    """The night, the workspace that nothing hit, and how long that took."""
+def prepared(folder: Path, fault: str) -> tuple[Night, Path]:
+    """The night, and the workspace that nothing hit."""
     films, settings = folder / "films", folder / "night.yaml"
     if not settings.is_file():
         shutil.rmtree(films, ignore_errors=True)
@@ -95,28 +96,34 @@ def prepared(folder: Path, fault: str) -> tuple[Night, Path, float]:
     served = fault == "network"
     night = Night(settings, f"http://127.0.0.1:{PORT}/walk.mp4" if served else str(films))
     whole = folder / ("whole-served" if served else "whole")
-    note = whole.with_suffix(".json")
-    if not note.is_file():
-        shutil.rmtree(whole, ignore_errors=True)
-        started = time.monotonic()
+    if not whole.is_dir():
+        making = whole.with_suffix(".new")
+        shutil.rmtree(making, ignore_errors=True)
         with breaking_server(films, 0, PORT):
-            status, output = finished(night.start(str(whole)))
+            status, output = finished(night.start(str(making)))
         if status:
             raise SystemExit(f"the night that nothing hit ended with {status}:\n{output}")
-        note.write_text(json.dumps(time.monotonic() - started))
-    return night, whole, float(json.loads(note.read_text()))
+        making.rename(whole)
+    return night, whole
+
+
+def chosen_moment(whole: Path, address: str, rng: random.Random) -> Moment:
+    """A random time of a random stage, which lasts about as long as in the night that nothing hit."""
+    stage = rng.choice(list(Stage))
+    events = Workspace.open(whole, create=False).catalog.latest(stage.value)
+    return Moment(rng.uniform(0, sum(e.seconds for e in events if not e.parent)), stage, address)
 
 
 def run_once(number: int, fault: str, folder: Path) -> Outcome:
     """Hit a night, then run it until it ends well, and compare."""
-    night, whole, length_s = prepared(folder, fault)
+    night, whole = prepared(folder, fault)
     rng = random.Random(number)
-    after_s = rng.uniform(0, length_s)
     own = folder / f"{fault}-{number}"
     shutil.rmtree(own, ignore_errors=True)
     with FAULTS[fault](own, folder / "films") as armed:
+        moment = chosen_moment(whole, armed.address, rng)
         first = night.start(armed.address)
-        what = armed.hit(first, after_s, rng)
+        what = armed.hit(first, moment, rng)
         status, output = finished(first)
         commands = 1
         while commands == 1 or (status and commands < _COMMANDS):
@@ -127,7 +134,9 @@ def run_once(number: int, fault: str, folder: Path) -> Outcome:
         )
     if not differs:
         shutil.rmtree(own, ignore_errors=True)
-    return Outcome(number, fault, what, round(after_s, 1), commands, not differs, differs)
+    stage = moment.stage.value if moment.stage else ""
+    after_s = round(moment.after_s, 1)
+    return Outcome(number, fault, what, stage, after_s, commands, not differs, differs)
 
 
 def difference(workspace: str | Path, whole: Path) -> str:

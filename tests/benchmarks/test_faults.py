@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import fault_kinds
-from benchmarks.fault_kinds import FAULTS
+from benchmarks.fault_kinds import FAULTS, Moment
 from benchmarks.faults import difference
 from data_catalog import StageEvent, Workspace
 
@@ -43,7 +43,7 @@ def hit(tmp_path):
             command = [sys.executable, "-c", program]
             child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             try:
-                what = armed.hit(child, 0.5, random.Random(0))
+                what = armed.hit(child, Moment(0.5), random.Random(0))
                 output = child.communicate(timeout=120)[0].strip()
             finally:
                 child.kill()
