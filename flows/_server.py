@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sage_core.errors import ConfigError, SageError
-from sage_core.sandbox import tied_to_parent
+from flows._own_server import OwnServer, healthy
+from flows._progress import say
+from sage_core.errors import ConfigError
 
-_HEALTHY_WITHIN_S = 180
 _LAST_WORDS_S = 10
-_ROOM_BYTES = 64 << 20
 _MANY_IN_ONE_TRANSACTION = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
@@ -32,7 +25,6 @@ _MANY_IN_ONE_TRANSACTION = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "50",
 }
 """A task run costs the server a third then (docs/scale.md); its states are in the UI up to a second later."""
-_IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
 
 
 def prepare_environment(workspace: Path) -> None:
@@ -78,7 +70,7 @@ def prefect_api(workspace: Path, *, host: str = "127.0.0.1", port: int = 0) -> I
     prepare_environment(workspace)
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        if not _healthy(given):
+        if not healthy(given):
             raise ConfigError(
                 f"PREFECT_API_URL={given} does not answer. Start that server, or unset the variable "
                 "and SAGE runs its own"
@@ -99,48 +91,29 @@ def prefect_api(workspace: Path, *, host: str = "127.0.0.1", port: int = 0) -> I
 
 @contextmanager
 def _own_server(workspace: Path, host: str, port: int) -> Iterator[str]:
-    home = Path(os.environ["PREFECT_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
-    database = {}
-    if (
-        shutil.disk_usage(home).free < _ROOM_BYTES
-        and "PREFECT_API_DATABASE_CONNECTION_URL" not in os.environ
-    ):
-        # The verdicts need what room there is; the server's history of this one run is forgotten.
-        database = {"PREFECT_API_DATABASE_CONNECTION_URL": _IN_MEMORY}
-    port = port or _free_port(host)
-    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104
-    log_path = home / "server.log"
-    with log_path.open("ab") as log:
-        server = subprocess.Popen(
-            tied_to_parent(_server_command(host, port)),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                **database,
-                "PREFECT_UI_API_URL": f"{url}/api",
-                "PREFECT__SERVER_FINAL": "1",
-            },
-            # Ctrl-C is for us alone: flows still have to tell it that they were interrupted.
-            start_new_session=True,
-        )
     note = _note_path(workspace)
-    try:
-        _wait_until_healthy(f"{url}/api", server, log_path)
+
+    def tell_where() -> None:
         with suppress(OSError):  # on a full disk nobody shares this server, that is all
-            note.write_text(json.dumps({"url": url, "pid": server.pid}))
-        yield url
+            note.write_text(json.dumps({"url": server.url, "pid": server.pid}))
+
+    def began_anew(status: int) -> None:
+        tell_where()
+        say(
+            "prefect:",
+            f"the server had ended ({status}) and is started again; {server.log}",
+            "yellow",
+        )
+
+    server = OwnServer(Path(os.environ["PREFECT_HOME"]), host, port, began_anew)
+    try:
+        server.wait_until_healthy()
+        tell_where()
+        yield server.url
     finally:
         note.unlink(missing_ok=True)
         _hand_over_last_words()
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        server.stop()
 
 
 def _hand_over_last_words() -> None:
@@ -154,35 +127,11 @@ def _hand_over_last_words() -> None:
         service.drain_all(timeout=_LAST_WORDS_S)
 
 
-def _server_command(host: str, port: int) -> list[str]:
-    """Prefect's application under uvicorn, in one process that can be ended as one."""
-    from importlib.util import find_spec
-
-    spec = find_spec("prefect")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = str(Path(spec.origin).parent.parent)
-    application = "prefect.server.api.server:create_app"
-    where = ["--host", host, "--port", str(port)]
-    uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory", application]
-    return [*uvicorn, *where, "--log-level", "warning", "--lifespan", "on"]
-
-
-def _wait_until_healthy(api: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _HEALTHY_WITHIN_S
-    while not _healthy(api):
-        if server.poll() is not None or time.monotonic() > deadline:
-            ended = server.poll() is not None
-            how = "ended" if ended else f"did not come up within {_HEALTHY_WITHIN_S} s"
-            raise SageError(f"the Prefect server at {api} {how}: read {log}")
-        time.sleep(0.25)
-
-
 def running_server(workspace: Path) -> str | None:
     """The URL of the server that serves this workspace now, if one does."""
     with suppress(OSError, ValueError, KeyError):
         url = str(json.loads(_note_path(workspace).read_text())["url"])
-        if _healthy(f"{url}/api"):
+        if healthy(f"{url}/api"):
             return url
     return None
 
@@ -199,22 +148,6 @@ def own_database(workspace: Path) -> Path | None:
 
 def _note_path(workspace: Path) -> Path:
     return workspace / "prefect" / "server.json"
-
-
-def _healthy(api: str) -> bool:
-    if not api.startswith(("http://", "https://")):
-        return False
-    try:
-        with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
