@@ -69,9 +69,8 @@ class Night:
         """``sage run`` with a server of its own."""
         given = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
         words = [self.source, "--workspace", workspace, "--config", self.settings]
-        local = ["--set", 'acquire.allow_hosts=["127.0.0.1"]', "--set", "acquire.retry_wait_s=0.1"]
         return subprocess.Popen(
-            [str(PYTHON_BIN / "sage"), "run", *map(str, words), *local, *options],
+            [str(PYTHON_BIN / "sage"), "run", *map(str, words), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -114,13 +113,12 @@ def chosen_moment(whole: Path, address: str, rng: random.Random) -> Moment:
     return Moment(rng.uniform(0, sum(e.seconds for e in events if not e.parent)), stage, address)
 
 
-def run_once(number: int, fault: str, folder: Path) -> Outcome:
-    """Hit a night, then run it until it ends well, and compare."""
-    night, whole = prepared(folder, fault)
+def run_once(number: int, fault: str, night: Night, whole: Path) -> Outcome:
+    """Hit a night, then run it until it ends well, and compare it with the one that nothing hit."""
     rng = random.Random(number)
-    own = folder / f"{fault}-{number}"
+    own = whole.with_name(f"{fault}-{number}")
     shutil.rmtree(own, ignore_errors=True)
-    with FAULTS[fault](own, folder / "films") as armed:
+    with FAULTS[fault](own, whole.with_name("films")) as armed:
         moment = chosen_moment(whole, armed.address, rng)
         first = night.start(armed.address)
         what = armed.hit(first, moment, rng)
@@ -193,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = read(results)
     for number in numbers:
         if (given.fault, number) not in known:
-            outcome = known[given.fault, number] = run_once(number, given.fault, given.folder)
+            outcome = known[given.fault, number] = run_once(
+                number, given.fault, *prepared(given.folder, given.fault)
+            )
             with results.open("a") as file:
                 file.write(json.dumps(asdict(outcome)) + "\n")
             print(outcome, flush=True, file=sys.stderr)

@@ -32,6 +32,7 @@ def write_settings(folder):
     save_model(build_model(tiny_model(), seed=3), weights)
     settings = {
         "run": {"max_failed_share": 0.5},
+        "acquire": {"allow_hosts": ["127.0.0.1"], "retry_wait_s": 0.1},
         "curate": {"min_duration_s": 4, "min_clip_s": 3, "max_flat_share": 1},
         "adapt": {
             "base": str(weights),

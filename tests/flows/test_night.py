@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.faults import Night, run_once
 from benchmarks.small_night import PYTHON_BIN, write_films, write_settings
 from data_catalog import Workspace, canonical
 from sage_core.types import Stage
@@ -95,6 +96,13 @@ def test_killed_at_each_stage_it_ends_as_if_it_never_was(night, prefect_server):
     whole, again = (Workspace.open(folder / name, create=False) for name in ("whole", "broken"))
     assert canonical(again) == canonical(whole)
     assert checksums(again.root / "shards") == checksums(whole.root / "shards")
+
+
+def test_hit_by_the_harness_of_faults_it_ends_equal(night):
+    folder, films, settings, _ = night
+    outcome = run_once(1, "kill", Night(settings, str(films)), folder / "whole")
+    assert (outcome.equal, outcome.commands) == (True, 2), outcome
+    assert not outcome.hit.startswith("nothing"), outcome
 
 
 def kill_at_work(command, delay):
