@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -88,22 +89,36 @@ def courtesy(what: str) -> Iterator[None]:
         say(f"{what}:", f"not written: {in_words(error)}", "dim")
 
 
+class Waiting:
+    """Jobs that have not begun, made one by one: very many of them at once take much memory."""
+
+    def __init__(self, jobs: Iterable[Job], items: int) -> None:
+        self.items = items
+        self._jobs = iter(jobs)
+
+    def take(self, count: int) -> list[Job]:
+        """The next ones, no more than so many."""
+        taken = list(islice(self._jobs, count))
+        self.items -= sum(job.items for job in taken)
+        return taken
+
+
 def run_jobs(
     stage: Stage,
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     *,
+    total: int,
     run: RunConfig,
     done_before: int,
     deadline: Deadline,
     together: int = 1,
 ) -> StageSummary:
-    """Run the jobs, ``run.workers`` at a time, until the deadline; count the verdicts as they come in.
+    """Run the jobs, which have ``total`` items, ``run.workers`` at a time until the deadline; count verdicts.
 
     Where very many wait, up to ``together`` of them are one task run, one after the other
     (:func:`batch_size`). Not on a cluster: it does a task run again, whole, whose worker has died.
     """
-    total = sum(job.items for job in jobs)
-    counts, waiting = Counts(), deque(jobs)
+    counts, waiting = Counts(), Waiting(jobs, total)
     most = together if run.task_runner == "threads" else 1
     with StageProgress(stage.value, total) as bar, task_runner(run) as runner:
         tell = ui_progress(stage, total)
@@ -111,23 +126,21 @@ def run_jobs(
             for result in outcomes(future):
                 counts.add(result, bar)
             tell(counts.judged)
-    left = counts.left + sum(job.items for job in waiting)
-    return replace(counts.summary(stage, done_before), left=left)
+    return replace(counts.summary(stage, done_before), left=counts.left + waiting.items)
 
 
 def _as_they_end(
     runner: TaskRunner[Any],
-    waiting: deque[Job],
+    waiting: Waiting,
     workers: int,
     deadline: Deadline,
     most: int,
 ) -> Iterator[PrefectFuture[Any]]:
-    """Begin jobs from ``waiting``'s left while there is time and a worker is free; yield what has ended."""
+    """Begin what waits while there is time and a worker is free; yield what has ended."""
     under_way: set[PrefectFuture[Any]] = set()
     while True:
-        while waiting and len(under_way) < workers and not deadline.has_passed:
-            count = batch_size(len(waiting), workers, most)
-            batch = [waiting.popleft() for _ in range(count)]
+        while waiting.items and len(under_way) < workers and not deadline.has_passed:
+            batch = waiting.take(batch_size(waiting.items, workers, most))
             under_way.add(submit(runner, batch, deadline))
         if not under_way:
             return

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from data_catalog import DROPPED, LeaseLost, StageEvent, Workspace
@@ -51,6 +52,9 @@ from tasks.acquire import (
     record_items,
 )
 from tasks.tombstones import Tombstones
+
+_AHEAD = 1000
+"""About how many sources are fetched, or wait for it, before the verdict on the first is recorded."""
 
 
 @flow(name="acquire", flow_run_name=run_name("acquire"))
@@ -155,14 +159,29 @@ def _fetched(
     deadline: Deadline,
     runner: TaskRunner[Any],
 ) -> Iterator[list[tuple[SourceItem, Any]]]:
-    """Sources in order, batch by batch, each with its attempt, its error, or None if the time was up."""
+    """Sources in order, batch by batch, each with its attempt, its error, or None if the time was up.
+
+    A source that takes long holds up the verdicts of those after it, and their fetching when many wait.
+    """
     given = {"workspace": ws.address, "config": config, "gate": gate, "until": deadline.at}
     size = batch_size(len(missing), config.run.workers, TOGETHER)
-    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
-    jobs = ([Job(fetch_item, {**given, "source": i}) for i in batch] for batch in batches)
-    under_way = deque(submit(runner, calls, deadline) for calls in jobs)
-    for batch in batches:
-        yield list(zip(batch, outcomes(under_way.popleft(), len(batch)), strict=True))
+    most = max(_AHEAD // size, 2 * config.run.workers)
+    under_way: deque[tuple[list[SourceItem], PrefectFuture[Any] | None]] = deque()
+    for batch in (missing[start : start + size] for start in range(0, len(missing), size)):
+        calls = [Job(fetch_item, {**given, "source": i}) for i in batch]
+        begun = None if deadline.has_passed else submit(runner, calls, deadline)
+        under_way.append((batch, begun))
+        if len(under_way) >= most:
+            yield _ended(*under_way.popleft())
+    while under_way:
+        yield _ended(*under_way.popleft())
+
+
+def _ended(
+    batch: list[SourceItem], future: PrefectFuture[Any] | None
+) -> list[tuple[SourceItem, Any]]:
+    results = outcomes(future, len(batch)) if future else [None] * len(batch)
+    return list(zip(batch, results, strict=True))
 
 
 def _recorded(

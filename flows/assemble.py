@@ -62,17 +62,12 @@ def assemble(
         tell_kept(Stage.ASSEMBLE, plan)
         run = flow_run_id()
         clips = [i.item for i in plan.missing]
-        jobs = [
-            Job(
-                assemble_shard,
-                {"workspace": workspace, "clips": group, "config": config, "run": run},
-                items=len(group),
-            )
-            for group in _groups(clips, config.assemble.clips_per_shard)
-        ]
+        given = {"workspace": workspace, "config": config, "run": run}
+        groups = _groups(clips, config.assemble.clips_per_shard)
         summary = run_jobs(
             Stage.ASSEMBLE,
-            jobs,
+            (Job(assemble_shard, {**given, "clips": group}, len(group)) for group in groups),
+            total=len(clips),
             run=config.run,
             done_before=plan.done,
             deadline=deadline,

@@ -64,16 +64,11 @@ def curate(
         tell_kept(Stage.CURATE, plan)
         run = flow_run_id()
         unit = redecide_video if redecide else curate_video
-        jobs = [
-            Job(
-                unit,
-                {"workspace": workspace, "item": i.item, "config": config, "run": run},
-            )
-            for i in plan.missing
-        ]
+        given = {"workspace": workspace, "config": config, "run": run}
         summary = run_jobs(
             Stage.CURATE,
-            jobs,
+            (Job(unit, {**given, "item": i.item}) for i in plan.missing),
+            total=len(plan.missing),
             run=config.run,
             done_before=plan.done,
             deadline=deadline,

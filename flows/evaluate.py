@@ -64,15 +64,14 @@ def evaluate(
             ws, config, Selection.of(ws, Stage.EVALUATE, meant_by_retry(retry), items, select)
         )
         run = flow_run_id()
-        jobs = [
-            Job(
-                evaluate_run,
-                {"workspace": workspace, "run_item": item, "config": config, "run": run},
-            )
-            for item in missing
-        ]
+        given = {"workspace": workspace, "config": config, "run": run}
         summary = run_jobs(
-            Stage.EVALUATE, jobs, run=_ONE_AT_A_TIME, done_before=done, deadline=deadline
+            Stage.EVALUATE,
+            (Job(evaluate_run, {**given, "run_item": item}) for item in missing),
+            total=len(missing),
+            run=_ONE_AT_A_TIME,
+            done_before=done,
+            deadline=deadline,
         )
         summary = _gated(ws, config, run, summary)
     return conclude(ws, summary, config)

@@ -64,17 +64,15 @@ def reconstruct(
         selection = Selection.of(ws, Stage.RECONSTRUCT, meant_by_retry(retry), items, select)
         plan = plan_reconstruct(ws, config, selection, stored=redecide)
         tell_kept(Stage.RECONSTRUCT, plan)
-        jobs = [
-            Job(
-                redecide_clip if redecide else reconstruct_clip,
-                {"workspace": workspace, "item": i.item, "config": config, "run": run},
-            )
-            for i in plan.missing
-            if not redecide or ws.catalog.find(i.item, Stage.RECONSTRUCT.value)
-        ]
+        clips = [i.item for i in plan.missing]
+        if redecide:
+            clips = [clip for clip in clips if ws.catalog.find(clip, Stage.RECONSTRUCT.value)]
+        unit = redecide_clip if redecide else reconstruct_clip
+        given = {"workspace": workspace, "config": config, "run": run}
         summary = run_jobs(
             Stage.RECONSTRUCT,
-            jobs,
+            (Job(unit, {**given, "item": clip}) for clip in clips),
+            total=len(clips),
             run=config.run,
             done_before=plan.done,
             deadline=deadline,

@@ -84,7 +84,15 @@ def test_counts_states_and_names_on_a_server(prefect_server, monkeypatch):
     def stage():
         jobs = [Job(judge, {"item": item}) for item in items]
         run = RunConfig(workers=2)
-        return run_jobs(Stage.CURATE, jobs, run=run, done_before=3, deadline=Deadline(), together=4)
+        return run_jobs(
+            Stage.CURATE,
+            jobs,
+            total=len(jobs),
+            run=run,
+            done_before=3,
+            deadline=Deadline(),
+            together=4,
+        )
 
     with (
         temporary_settings({PREFECT_API_URL: f"{prefect_server}/api"}),

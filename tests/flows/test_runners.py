@@ -111,7 +111,9 @@ def _curate_on(runner, workspace, told, api):
             for i in items
         ]
         deadline = Deadline.of(config, None)
-        return run_jobs(Stage.CURATE, jobs, run=config.run, done_before=0, deadline=deadline)
+        return run_jobs(
+            Stage.CURATE, jobs, total=len(jobs), run=config.run, done_before=0, deadline=deadline
+        )
 
     summary = judge_all()
     assert summary.judged == 3, summary
