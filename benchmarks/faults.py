@@ -110,7 +110,7 @@ def chosen_moment(whole: Path, address: str, rng: random.Random) -> Moment:
     """A random time of a random stage, which lasts about as long as in the night that nothing hit."""
     stage = rng.choice(list(Stage))
     events = Workspace.open(whole, create=False).catalog.latest(stage.value)
-    return Moment(rng.uniform(0, sum(e.seconds for e in events if not e.parent)), stage, address)
+    return Moment(rng.uniform(0, max(e.seconds for e in events)), stage, address)
 
 
 def run_once(number: int, fault: str, night: Night, whole: Path) -> Outcome:
