@@ -35,6 +35,8 @@ def publish(title: str, rows: Sequence[Row], json_file: Path | None, **facts: An
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in columns))
     console = Console()
+    if not console.is_terminal:  # a file has room for all columns
+        console = Console(width=max(console.width, console.measure(table).maximum))
     console.print(table)
     for name, value in facts.items():
         console.print(f"{name.replace('_', ' ')}: {_cell(value)}", markup=False)
