@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -72,22 +73,24 @@ class Catalog:
         parent: str | None = None,
     ) -> list[StageEvent]:
         """The latest event of each item at each stage, filtered, sorted by stage (in order) and item."""
+        stages = [stage] if stage is not None else list(self._logs)
+        return [
+            event
+            for one in stages
+            for event in sorted(self.each(one, verdict), key=lambda event: event.item)
+            if item in (None, event.item) and (parent is None or parent == event.parent)
+        ]
+
+    def each(self, stage: str | None = None, verdict: str | None = None) -> Iterator[StageEvent]:
+        """As :meth:`latest`, one by one and within a stage in no order: of very many none is kept."""
         with self._mutex:
             logs = [self._log(stage)] if stage is not None else list(self._logs.values())
             for log in logs:
                 self._refresh(log)
-            groups = [list(log.latest.events()) for log in logs]
-        chosen = [
-            [
-                event
-                for event in group
-                if item in (None, event.item)
-                and (verdict is None or verdict == event.verdict)
-                and (parent is None or parent == event.parent)
-            ]
-            for group in groups
-        ]
-        return [e for group in chosen for e in sorted(group, key=lambda event: event.item)]
+            views = [log.latest.events() for log in logs]
+        for event in chain(*views):
+            if verdict is None or verdict == event.verdict:
+                yield event
 
     def find(self, item: str, stage: str) -> StageEvent | None:
         """The latest event of one item at one stage."""

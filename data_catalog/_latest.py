@@ -45,12 +45,12 @@ class Latest:
     def get(self, item: str) -> StageEvent | None:
         """The latest event of an item."""
         place = self._places.get(item)
-        return None if place is None else self._event(item, place)
+        return None if place is None else self._event(item, place, self._blocks)
 
     def events(self) -> Iterator[StageEvent]:
-        """The latest event of every item, in the order of the blocks, or nearly."""
-        for item, place in self._places.items():
-            yield self._event(item, place)
+        """The latest event of every item now, made one by one, in the order of the blocks, or nearly."""
+        places, blocks = list(self._places.items()), self._blocks
+        return (self._event(item, place, blocks) for item, place in places)
 
     def last_sequence(self, item: str) -> int:
         """The greatest sequence number that any event of the item has had; 0 if there was none."""
@@ -108,5 +108,5 @@ class Latest:
             self._places[sys.intern(item)] = (len(self._blocks) - 1) * ROWS + place
             self.changes += 1
 
-    def _event(self, item: str, place: int) -> StageEvent:
-        return stored_event(self._stage, item, self._blocks[place // ROWS], place % ROWS)
+    def _event(self, item: str, place: int, blocks: list[Block]) -> StageEvent:
+        return stored_event(self._stage, item, blocks[place // ROWS], place % ROWS)

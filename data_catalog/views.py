@@ -40,13 +40,17 @@ def funnel(ws: Workspace) -> list[dict[str, Any]]:
         training) that there is: ``stage``, ``kind``, ``total``, a count for each verdict, and ``reasons``:
         reason -> count, most frequent first.
     """
-    groups: dict[tuple[str, str], list[StageEvent]] = {}
-    for event in ws.catalog.latest():
+    groups: dict[tuple[str, str], Counter[tuple[str, str | None]]] = {}
+    for event in ws.catalog.each():
         kind = "clip" if event.parent else _KIND_OF_WHOLE.get(event.stage, "video")
-        groups.setdefault((event.stage, kind), []).append(event)
+        groups.setdefault((event.stage, kind), Counter())[event.verdict, event.reason] += 1
+    order = list(Stage)
     return [
-        {"stage": stage, "kind": kind, "total": len(events)} | _counts(events)
-        for (stage, kind), events in groups.items()
+        {"stage": stage, "kind": kind, "total": counts.total()} | _by_verdict(counts)
+        for (stage, kind), counts in sorted(
+            groups.items(),
+            key=lambda group: (order.index(Stage(group[0][0])), group[0][1] == "clip"),
+        )
     ]
 
 
@@ -88,9 +92,12 @@ def canonical(ws: Workspace) -> list[dict[str, Any]]:
     return rows
 
 
-def _counts(events: list[StageEvent]) -> dict[str, Any]:
-    verdicts = Counter(event.verdict for event in events)
-    reasons = Counter(event.reason for event in events if event.reason)
+def _by_verdict(counts: Counter[tuple[str, str | None]]) -> dict[str, Any]:
+    verdicts, reasons = Counter[str](), Counter[str]()
+    for (verdict, reason), count in counts.items():
+        verdicts[verdict] += count
+        if reason:
+            reasons[reason] += count
     ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     return {verdict.value: verdicts[verdict.value] for verdict in Verdict} | {
         "reasons": dict(ordered)

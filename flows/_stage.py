@@ -257,6 +257,8 @@ def outcomes(future: PrefectFuture[Any], count: int = 1) -> list[Any]:
         result = future.result(raise_on_failure=False)
     except Exception as error:  # noqa: BLE001  (the worker of a cluster that had it has died, say)
         result = error
+    if context := FlowRunContext.get():
+        context.run_results.clear()  # which task's result went into which other: it would be kept to the end
     if isinstance(result, LeaseLost):
         raise result
     return list(result) if isinstance(result, list) else [result] * count

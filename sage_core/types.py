@@ -160,7 +160,7 @@ class Figure:
     rule: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file or folder in the workspace: its path relative to the root, and what it held when recorded."""
 

@@ -65,7 +65,7 @@ class Selector(BaseModel):
 
     def matching(self, ws: Workspace, stage: Stage) -> frozenset[str]:
         """Items that ended as this asks for at a stage, under whatever settings."""
-        return frozenset(e.item for e in ws.catalog.latest(stage.value) if self.fits(e))
+        return frozenset(e.item for e in ws.catalog.each(stage.value) if self.fits(e))
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def wanted(
 
 def accepted_videos(ws: Workspace) -> list[str]:
     """Items that acquire accepted, sorted."""
-    return [e.item for e in ws.catalog.latest(Stage.ACQUIRE.value, verdict="accepted")]
+    return sorted(e.item for e in ws.catalog.each(Stage.ACQUIRE.value, "accepted"))
 
 
 def accepted_clips(ws: Workspace) -> list[str]:
@@ -217,9 +217,10 @@ def accepted_clips(ws: Workspace) -> list[str]:
 
 def _accepted_clips(ws: Workspace) -> list[str]:
     videos = set(accepted_videos(ws))
-    curated = ws.catalog.latest(Stage.CURATE.value, verdict="accepted")
-    current = {clip for e in curated if e.item in videos for clip in e.details.get("children", [])}
-    return sorted(e.item for e in curated if e.item in current)
+    curated = (e for e in ws.catalog.each(Stage.CURATE.value, "accepted") if e.item in videos)
+    current = {clip for e in curated for clip in e.details.get("children", [])}
+    accepted = ws.catalog.each(Stage.CURATE.value, "accepted")
+    return sorted(e.item for e in accepted if e.item in current)
 
 
 def reconstructed_clips(ws: Workspace) -> list[str]:
@@ -229,7 +230,7 @@ def reconstructed_clips(ws: Workspace) -> list[str]:
 
 def assembled_clips(ws: Workspace) -> list[str]:
     """Current clips whose frames are in a shard, without those that reconstruct rejects by now, sorted."""
-    fallen = {e.item for e in ws.catalog.latest(Stage.RECONSTRUCT.value, verdict="rejected")}
+    fallen = {e.item for e in ws.catalog.each(Stage.RECONSTRUCT.value, "rejected")}
     return [clip for clip in _current(ws, Stage.ASSEMBLE) if clip not in fallen]
 
 
@@ -306,8 +307,8 @@ def _current(ws: Workspace, stage: Stage) -> list[str]:
 def _found_current(ws: Workspace, stage: Stage) -> list[str]:
     clips = frozenset(accepted_clips(ws))
     current = set(clips)
-    for event in ws.catalog.latest(Stage.RECONSTRUCT.value):
+    for event in ws.catalog.each(Stage.RECONSTRUCT.value):
         if event.item in clips:
             current.update(event.details.get("children", []))
-    events = ws.catalog.latest(stage.value, verdict="accepted")
-    return [e.item for e in events if e.item in current]
+    accepted = ws.catalog.each(stage.value, "accepted")
+    return sorted(e.item for e in accepted if e.item in current)

@@ -56,7 +56,7 @@ class Contents:
 
     @classmethod
     def of(cls, ws: Workspace) -> Self:
-        accepted = ws.catalog.latest(Stage.ACQUIRE.value, verdict=Verdict.ACCEPTED.value)
+        accepted = ws.catalog.each(Stage.ACQUIRE.value, Verdict.ACCEPTED.value)
         return cls({e.artifacts["video"].sha256: e.item for e in accepted})
 
     def holder(self, content: str, item: str) -> str | None:

@@ -34,7 +34,7 @@ _KEPT_OPEN = 64
 _MOST_PIXELS = 1 << 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A clip that its own pictures recommend: its latest event, its footage, its video's fingerprint."""
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from math import fsum
 
 from data_catalog import StageEvent, Workspace
 from sage_core.types import Artifact, Stage, Verdict
@@ -80,26 +82,37 @@ def _tally(ws: Workspace, stage: Stage) -> _Tally:
     """Counted anew when the stage has given a verdict since: each stage of a night asks for all of them."""
     note = noted(ws, f"metrics-{stage.value}", stage, first=stage)
     if note.value is None:
-        tally = _counted(ws.catalog.latest(stage.value))
+        tally = _counted(ws.catalog.each(stage.value))
         note.keep(asdict(tally))
         return tally
     return _Tally(**note.value)
 
 
-def _counted(events: Sequence[StageEvent]) -> _Tally:
-    reasons = Counter((event.verdict, str(event.reason)) for event in events)
-    sizes = {a.path: a.bytes for e in events for a in e.artifacts.values()}
-    times = sorted(_stamp(e) for e in events)
+def _counted(events: Iterable[StageEvent]) -> _Tally:
+    attempts, verdicts, reasons = 0, Counter[str](), Counter[tuple[str, str]]()
+    seconds, times = array("d"), array("d")
+    known, size = set[int](), 0
+    for event in events:
+        attempts += event.attempt
+        verdicts[event.verdict] += 1
+        reasons[event.verdict, str(event.reason)] += 1
+        seconds.append(event.seconds)
+        times.append(_stamp(event))
+        for artifact in event.artifacts.values():
+            name = hash(artifact.path)  # of a million paths the hashes are enough
+            size += 0 if name in known else artifact.bytes
+            known.add(name)
+    latest = sorted(times)
     return _Tally(
-        sum(e.attempt for e in events),
-        dict(Counter(e.verdict for e in events)),
+        attempts,
+        dict(verdicts),
         {
             verdict.value: {reason: n for (v, reason), n in reasons.items() if v == verdict.value}
             for verdict in Verdict
         },
-        sum(e.seconds for e in events),
-        times[bisect_left(times, times[-1] - _HOUR_S) :] if times else [],
-        sum(sizes.values()),
+        fsum(seconds),
+        latest[bisect_left(latest, latest[-1] - _HOUR_S) :] if latest else [],
+        size,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sage_core.fingerprints._links import Link, Span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Footage:
     """What decides between clips.
 
@@ -31,7 +31,7 @@ class Footage:
         return (-self.pixels, -self.bytes_per_s, self.item)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """A clip that other, kept clips show already.
 
