@@ -7,6 +7,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from heapq import nsmallest
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -68,13 +69,12 @@ def fresh_report(ws: Workspace) -> Path:
 
 def collect(ws: Workspace) -> Report:
     """Read the catalog and the artifacts that it names."""
-    events = ws.catalog.latest()  # in the order of the stages
     notes: list[str] = []
 
     def name(item: str) -> str:
         return title_of(ws, item) or item
 
-    items, left_out = _items(ws, events)
+    items, left_out = _items(ws)
     scenes, scenes_left_out = _exhibits.scenes(ws, name)
     runs, runs_left_out = _exhibits.runs(ws)
     evaluations, evaluations_left_out = _exhibits.evaluations(ws, notes)
@@ -83,8 +83,8 @@ def collect(ws: Workspace) -> Report:
         made=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
         versions=_versions(),
         headline=_headline(ws, len(scenes) + scenes_left_out, runs, evaluations),
-        stages=_stages(ws, events),
-        settings=_settings(events),
+        stages=_stages(ws),
+        settings=_settings(ws),
         items=items,
         items_left_out=left_out,
         sheets=_exhibits.sheets(ws, name, notes),
@@ -111,10 +111,10 @@ def title_of(ws: Workspace, item: str) -> str | None:
     return str(acquired.details.get("title") or acquired.source.rpartition("/")[2] or item)
 
 
-def _stages(ws: Workspace, events: Sequence[StageEvent]) -> list[StageRow]:
+def _stages(ws: Workspace) -> list[StageRow]:
     # A part judged together with its whole, such as a clip by curate, carries the whole's time.
     seconds: dict[tuple[str, str], float] = defaultdict(float)
-    for event in events:
+    for event in ws.catalog.each():
         whole = ws.catalog.find(event.parent, event.stage) if event.parent else None
         if whole is None or event.item not in whole.details.get("children", []):
             seconds[event.stage, _kind(event.stage, event.parent)] += event.seconds
@@ -133,26 +133,24 @@ def _kind(stage: str, parent: str | None) -> str:
     return "clip" if parent else "video"
 
 
-def _settings(events: Sequence[StageEvent]) -> list[Settings]:
-    stages = [stage.value for stage in Stage if any(e.stage == stage.value for e in events)]
+def _settings(ws: Workspace) -> list[Settings]:
+    used: dict[str, tuple[set[str], set[str]]] = {}  # in the order of the stages
+    for event in ws.catalog.each():
+        hashes, versions = used.setdefault(event.stage, (set(), set()))
+        hashes.add(event.config_hash)
+        versions.add(event.code_version)
     return [
-        Settings(
-            stage,
-            sorted({e.config_hash for e in events if e.stage == stage}),
-            sorted({e.code_version for e in events if e.stage == stage}),
-        )
-        for stage in stages
+        Settings(stage, sorted(hashes), sorted(versions))
+        for stage, (hashes, versions) in used.items()
     ]
 
 
-def _items(ws: Workspace, events: Sequence[StageEvent]) -> tuple[list[Item], int]:
+def _items(ws: Workspace) -> tuple[list[Item], int]:
     """Items by title, each followed by its parts; if there are too many, the troubled ones are kept."""
-    last = {event.item: event.verdict for event in events}  # the furthest stage's: it comes last
-    kept = sorted(last, key=lambda item: _URGENCY[last[item]])[:MOST_ITEMS]
-    steps: dict[str, list[StageEvent]] = {item: [] for item in kept}
-    for event in events:
-        if event.item in steps:
-            steps[event.item].append(event)
+    last = {e.item: e.verdict for e in ws.catalog.each()}  # the furthest stage's: it comes last
+    kept = nsmallest(MOST_ITEMS, last, key=lambda item: (_URGENCY[last[item]], item))
+    found = {item: [ws.catalog.find(item, stage.value) for stage in Stage] for item in kept}
+    steps = {item: [event for event in events if event] for item, events in found.items()}
     titles = {item: title_of(ws, item) for item in kept}
     items = [_item(ws, item, steps[item], titles[item]) for item in kept]
     order = {"video": 0, "clip": 1, "run": 2}
@@ -187,21 +185,18 @@ def _headline(
     ws: Workspace, reconstructed: int, runs: Sequence[Run], evaluations: Sequence[Evaluation]
 ) -> list[Fact]:
     """The few numbers that people ask for first; those that there are."""
-    videos = ws.catalog.latest(Stage.ACQUIRE.value)
-    curated = ws.catalog.latest(Stage.CURATE.value, verdict="accepted")
-    wanted = [e for e in curated if e.parent is None]
-    facts = [Fact("sources", shown(len(videos)))] if videos else []
-    if wanted:
-        facts.append(Fact("videos accepted", shown(len(wanted))))
+    videos = sum(1 for _ in ws.catalog.each(Stage.ACQUIRE.value))
+    curated = ws.catalog.each(Stage.CURATE.value, "accepted")
+    accepted = sum(1 for e in curated if e.parent is None)
+    facts = [Fact("sources", shown(videos))] if videos else []
+    if accepted:
+        facts.append(Fact("videos accepted", shown(accepted)))
     if reconstructed:
         facts.append(Fact("clips reconstructed", shown(reconstructed)))
-    frames = [
-        figures["frames"]["value"]
-        for e in ws.catalog.latest(Stage.ASSEMBLE.value, verdict="accepted")
-        if "frames" in (figures := e.figures)
-    ]
+    assembled = ws.catalog.each(Stage.ASSEMBLE.value, "accepted")
+    frames = sum(e.figures.get("frames", {}).get("value", 0) for e in assembled)
     if frames:
-        facts.append(Fact("frames in shards", shown(int(sum(frames)))))
+        facts.append(Fact("frames in shards", shown(int(frames))))
     steps = [fact.value for run in runs[:1] for fact in run.facts if fact.name == "steps"]
     facts += [Fact("training steps", value) for value in steps]
     return facts + _before_and_after(evaluations)
