@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -110,15 +110,14 @@ def _plan(
     note = noted(ws, "plan-acquire", Stage.ACQUIRE, given)
     if selection.is_plain and (rest := rest_of(ws, note)):
         return [], rest[0]
-    known = _with_known(ws, named, selection)
-    last = {event.item: event for event in ws.catalog.latest(Stage.ACQUIRE.value)}
-    known += _ruled_otherwise(ws, known, last, config, stones)
-    chosen = [i for i in known if selection.names(i.item, None)]
     with ws.still():
+        known = _with_known(ws, named, selection)
+        known += _ruled_otherwise(ws, known, config, stones)
+        chosen = [i for i in known if selection.names(i.item, None)]
         missing = [
             i
             for i in chosen
-            if is_ruled_otherwise(last.get(i.item), i, config, stones)
+            if is_ruled_otherwise(_last(ws, i), i, config, stones)
             or (i.item not in stones and _is_wanted(ws, i, current, selection))
         ]
     if selection.is_plain and not missing:
@@ -213,7 +212,6 @@ def _with_known(ws: Workspace, named: list[SourceItem], selection: Selection) ->
 def _ruled_otherwise(
     ws: Workspace,
     chosen: list[SourceItem],
-    last: Mapping[str, StageEvent],
     config: SageConfig,
     stones: Tombstones,
 ) -> list[SourceItem]:
@@ -224,8 +222,12 @@ def _ruled_otherwise(
     return [
         item
         for item in known_items(ws, lambda event: event.verdict == Verdict.ACCEPTED.value)
-        if item.item not in given and is_ruled_otherwise(last.get(item.item), item, config, stones)
+        if item.item not in given and is_ruled_otherwise(_last(ws, item), item, config, stones)
     ]
+
+
+def _last(ws: Workspace, source: SourceItem) -> StageEvent | None:
+    return ws.catalog.find(source.item, Stage.ACQUIRE.value)
 
 
 def _is_wanted(
@@ -238,7 +240,7 @@ def _is_wanted(
     input_hash = source.input_hash
     if not wanted(ws, source.item, Stage.ACQUIRE, config_hash, input_hash, selection):
         return False
-    last = ws.catalog.find(source.item, Stage.ACQUIRE.value)
+    last = _last(ws, source)
     if last is not None and last.input_hash == input_hash and last.details.get(DROPPED):
         return selection.repeats(last)
     return True

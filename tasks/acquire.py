@@ -88,12 +88,12 @@ def find_items(
 
 def known_items(ws: Workspace, chosen: Callable[[StageEvent], bool]) -> list[SourceItem]:
     """The items that were asked for before, as they were asked for; those whose verdict is ``chosen``."""
-    events = ws.catalog.latest(Stage.ACQUIRE.value)
-    return [
+    found = [
         SourceItem.from_json(e.details["asked"])
-        for e in events
+        for e in ws.catalog.each(Stage.ACQUIRE.value)
         if chosen(e) and "asked" in e.details  # of what was forgotten nobody knows where it lay
     ]
+    return sorted(found, key=lambda source: source.item)
 
 
 def is_ruled_otherwise(

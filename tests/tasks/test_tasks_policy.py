@@ -60,8 +60,8 @@ def test_a_rule_that_changes_is_applied_to_what_is_there(tmp_path, film):
     stones = Tombstones.of(ws)
     strict = rules("acquire.policy.deny_licences=['*-nc*']")
     assert strict.stage_hash(Stage.ACQUIRE) == SageConfig().stage_hash(Stage.ACQUIRE)
-    assert _ruled_otherwise(ws, [], last(ws), rules(), stones) == []
-    assert [i.item for i in _ruled_otherwise(ws, [], last(ws), strict, stones)] == [source.item]
+    assert _ruled_otherwise(ws, [], rules(), stones) == []
+    assert [i.item for i in _ruled_otherwise(ws, [], strict, stones)] == [source.item]
     film.unlink()  # nothing is read again
     result = acquire(ws, source, strict)
     assert (result["verdict"], result["reason"]) == ("rejected", "denied_licence")
