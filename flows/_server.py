@@ -95,6 +95,7 @@ def _own_server(workspace: Path, host: str, port: int) -> Iterator[str]:
 
     def tell_where() -> None:
         with suppress(OSError):  # on a full disk nobody shares this server, that is all
+            note.parent.mkdir(parents=True, exist_ok=True)  # PREFECT_HOME may be elsewhere
             note.write_text(json.dumps({"url": server.url, "pid": server.pid}))
 
     def began_anew(status: int) -> None:

@@ -1,6 +1,7 @@
 """A server of our own that dies is started again; a run that it had under way goes on to its end."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -41,7 +42,9 @@ print(json.dumps(running_server(folder)))
 
 def test_a_run_outlives_its_server(tmp_path):
     command = [sys.executable, "-c", LOSES_ITS_SERVER, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own["PREFECT_HOME"] = str(tmp_path / "elsewhere")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True, env=own)
     whole, after = map(json.loads, done.stdout.splitlines())
     result, told, first, second, running = whole
     assert result == [0, 1, 2]
