@@ -9,8 +9,7 @@ break off half way. disk: it is full, until it grows. clock: the wall clock goes
 workspace is on S3, which for a minute refuses everything or takes five seconds an answer. Equal means: the
 same verdicts and figures, shards, weights, loss curve and evaluation, byte by byte, and nothing left in
 scratch. Where mining was hit, the night trains on what it has: such a run is one of its own and is not
-compared. Each run appends a line to results.jsonl and is not
-done again.
+compared. Each run appends a line to results.jsonl and is not done again.
 """
 
 from __future__ import annotations
